@@ -1,0 +1,61 @@
+"""What a run can be told: plain values, so that the command line can show their defaults without loading anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made of; the defaults are what `rtpose SOURCE` uses.
+
+    detector, keypoints, ankles, lifter: names of networks; ankles and lifter may be "none". threads is the budget of all networks
+    together (0: the processors this process may use). detect_every is in frames (None: chosen from the source's frame rate).
+    max_people bounds the people tracked at a time. min_pose_score and min_keypoint_score: people and keypoints of less confidence (the
+    keypoint network's own) are dropped. focal (px), fov (degrees across the longer side), calibration (a file): at most
+    one, the camera for bodies. body_model: an SMPL file in place of the bundled body.
+    """
+
+    detector: str = "nanodet"
+    keypoints: str = "movenet-thunder"
+    ankles: str = "default"
+    lifter: str = "lifter"
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+    detect_every: int | None = None
+    max_people: int = 40
+    min_pose_score: float = 0.0
+    min_keypoint_score: float = 0.0
+    focal: float | None = None
+    fov: float | None = None
+    calibration: Path | None = None
+    body_model: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise InputError(f"--threads {self.threads}: give 1 or more, or 0 for every processor")
+        if self.detect_every is not None and self.detect_every < 1:
+            raise InputError(f"--detect-every {self.detect_every}: give 1 or more")
+        if self.max_people < 1:
+            raise InputError(f"--max-people {self.max_people}: give 1 or more")
+        for option, score in (("--min-pose-score", self.min_pose_score), ("--min-keypoint-score", self.min_keypoint_score)):
+            if not 0 <= score <= 1:
+                raise InputError(f"{option} {score:g}: give a confidence from 0 to 1")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go: an overlay video (or a folder of pictures), a data file, a window (None: for live sources with a display).
+
+    screenshot: where the last view of the bodies is written, which needs no display.
+    """
+
+    out: str | None = None
+    save: str | None = None
+    view: bool | None = None
+    screenshot: Path | None = None
+    overwrite: bool = False

@@ -1,0 +1,28 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of development data and models beside the repository; only tests marked `shared` may ask for it."""
+    folder = REPOSITORY.parent / "shared"
+    assert folder.is_dir(), f"tests marked 'shared' need {folder}"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def person_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty frames, 640x480, of a camera that sways over a photograph of one person."""
+    path = tmp_path_factory.mktemp("clip") / "person.mp4"
+    maker = REPOSITORY / "scripts" / "make_demo_clip.py"
+    subprocess.run([sys.executable, str(maker), str(path), "30"], check=True, cwd=REPOSITORY)
+    return path
