@@ -1,0 +1,35 @@
+"""Where results go, one file a kind."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def check_output(path: Path, endings: Collection[str], *, overwrite: bool, source: Path | None = None) -> None:
+    """Raise InputError unless `path` can become an output file: call it before the work starts.
+
+    endings: the suffixes, with their dot, that the caller can write. source: a file that its own result must not overwrite.
+    """
+    if path.suffix.lower() not in endings:
+        raise InputError(f"cannot write {path}: its name should end in {', '.join(endings)}")
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder")
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise InputError(f"{path} is the source itself: choose another output")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists: choose another name, or say --overwrite")
+    check_folder(path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError unless files can be made in `folder`."""
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"cannot write into {folder}: {error.strerror}") from None

@@ -1,0 +1,438 @@
+"""Results as JSON Lines and as arrays (.npz), written and read. docs/results.md describes both for everybody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..body.camera import Camera
+from ..body.model import Lifted
+from ..errors import InputError, RtposeError, Stop
+from ..pipeline import Sink
+from ..source import SourceInfo
+from ..types import KEYPOINT_NAMES, Bodies, People, Result, Status
+from . import check_output
+
+VERSION = 1
+ENDINGS = (".jsonl", ".npz")
+SPOOL = ".partial"
+STATUS_NAMES = tuple(s.name.lower() for s in Status)
+
+PIXEL_DECIMALS, SCORE_DECIMALS, METRE_DECIMALS, RADIAN_DECIMALS = 2, 4, 4, 5
+
+
+def open_data(
+    path: Path | None,
+    info: SourceInfo,
+    *,
+    models: Mapping[str, str],
+    mode: str,
+    lifted: Lifted | None = None,
+    overwrite: bool = False,
+) -> Sink:
+    """The sink for `--save`: JSON Lines (None: to the standard output), or an .npz. Arguments as for `JsonLinesSink`."""
+    if path is not None:
+        check_output(path, ENDINGS, overwrite=overwrite, source=info.path)
+    if path is not None and path.suffix.lower() == ".npz":
+        return NpzSink(path, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite)
+    return JsonLinesSink(path, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite)
+
+
+class JsonLinesSink:
+    """Writes a header and one line a frame, each whole and handed to the system at once, so that a crash loses nothing written.
+
+    path: a file, which is made (or emptied) at the first frame, or None for standard output. Raises InputError at once if it
+    cannot be written. models: what computed the results, for the header, by task. mode: "live" or "offline". lifted: where there
+    are bodies.
+    """
+
+    name = "save"
+    latest = False
+    main_thread = False
+
+    def __init__(
+        self,
+        path: Path | None,
+        info: SourceInfo,
+        *,
+        models: Mapping[str, str],
+        mode: str,
+        lifted: Lifted | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        if path is not None:
+            check_output(path, (".jsonl", SPOOL), overwrite=overwrite, source=info.path)
+        self._path, self._info, self._models, self._mode, self._lifted = path, info, dict(models), mode, lifted
+        self._file = -1
+        self._written = 0
+
+    def write(self, result: Result) -> None:
+        if self._file < 0:
+            self._open()
+            self._line(self._header(result))
+        self._line(frame_record(result))
+
+    def close(self) -> None:
+        if self._file >= 0 and self._path is not None:
+            os.close(self._file)
+            self._file = -1
+
+    def _open(self) -> None:
+        if self._path is None:
+            self._file = sys.stdout.fileno()
+            return
+        try:
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise InputError(f"cannot write {self._path}: {error.strerror}") from None
+
+    def _header(self, result: Result) -> dict[str, Any]:
+        header: dict[str, Any] = {
+            "rtpose": VERSION,
+            "source": self._info.name,
+            "width": self._info.width,
+            "height": self._info.height,
+            "skeleton": "coco17",
+            "keypoint_names": KEYPOINT_NAMES,
+            "models": self._models,
+            "mode": self._mode,
+        }
+        if result.bodies is not None:
+            header["joints3d_names"] = result.bodies.joint_names
+        if self._lifted is not None:
+            header["body"] = {"name": self._lifted.body.name, "sha256": self._lifted.body.sha256}
+            header["camera"] = asdict(self._lifted.camera(self._info.width, self._info.height))
+        return header
+
+    def _line(self, record: Mapping[str, Any]) -> None:
+        data = json.dumps(record, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        todo = memoryview(data)
+        try:
+            while todo:
+                todo = todo[os.write(self._file, todo) :]
+        except BrokenPipeError:
+            raise Stop from None
+        except OSError as error:
+            if self._path is None:
+                raise RtposeError(f"cannot write to standard output: {error.strerror}") from None
+            with suppress(OSError):  # the half line stays where it cannot be cut off; readers stop before it
+                os.ftruncate(self._file, self._written)
+            raise RtposeError(f"cannot write {self._path}: {error.strerror}; the frames before are kept") from None
+        self._written += len(data)
+
+
+class NpzSink:
+    """Spools JSON Lines into `FILE.npz.partial`, which a crash leaves behind readable, and turns them into arrays at the end.
+
+    Arguments as for `JsonLinesSink`.
+    """
+
+    name = "save"
+    latest = False
+    main_thread = False
+
+    def __init__(
+        self,
+        path: Path,
+        info: SourceInfo,
+        *,
+        models: Mapping[str, str],
+        mode: str,
+        lifted: Lifted | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        check_output(path, (".npz",), overwrite=overwrite, source=info.path)
+        self._path, self._spool = path, path.with_name(path.name + SPOOL)
+        self._lines = JsonLinesSink(self._spool, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite)
+        self._begun = False
+
+    def write(self, result: Result) -> None:
+        self._begun = True
+        self._lines.write(result)
+
+    def close(self) -> None:
+        self._lines.close()
+        if self._begun:
+            save_arrays(self._spool, self._path)
+            self._spool.unlink()
+
+
+def save_arrays(lines: Path, path: Path) -> None:
+    """Turn results in JSON Lines, such as a spool that a crash left behind, into an .npz; a file of that name is replaced.
+
+    Raises InputError for lines that are none, RtposeError where the file cannot be written.
+    """
+    header, lines_read = read_results(lines)
+    records = list(lines_read)
+    ends = np.cumsum([len(r.people) for r in records], dtype=np.int64)
+    arrays: dict[str, NDArray[Any]] = {
+        "header": np.array(next(_lines(lines))[1].decode().rstrip()),
+        "frame": np.array([r.frame for r in records], np.int64),
+        "time": np.array([r.time for r in records], np.float64),
+        "people": np.diff(ends, prepend=0),
+    }
+    if any(r.file is not None for r in records):
+        arrays["file"] = np.array([r.file or "" for r in records])
+    for name, field in _PEOPLE_ARRAYS.items():
+        arrays[name] = np.concatenate([getattr(People.none(), field), *(getattr(r.people, field) for r in records)])
+    if header.joints3d_names is not None:
+        lifted = [(end, r.bodies) for end, r in zip(ends, records, strict=True) if r.bodies is not None and r.bodies.betas.size]
+        betas = lifted[0][1].betas.shape[1] if lifted else 0
+        for name, shape in _body_shapes(betas, len(header.joints3d_names)).items():
+            arrays[name] = np.full((len(arrays["id"]), *shape), np.nan, np.float32)
+            for end, bodies in lifted:
+                arrays[name][end - len(bodies) : end] = getattr(bodies, name)
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        with open(unfinished, "wb") as file:
+            np.savez_compressed(file, **cast(dict[str, Any], arrays))
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise RtposeError(f"cannot write {path}: {error.strerror}; the results are kept in {lines}") from None
+
+
+def frame_record(result: Result) -> dict[str, Any]:
+    """What is written of one result, as JSON's types."""
+    frame, people, bodies = result.frame, result.people, result.bodies
+    record: dict[str, Any] = {"frame": frame.index, "time": frame.time}
+    if frame.file is not None:
+        record["file"] = frame.file
+    boxes = _numbers(people.boxes, PIXEL_DECIMALS)
+    scores = _numbers(people.scores, SCORE_DECIMALS)
+    keypoints, raw = _keypoints(people.keypoints), _keypoints(people.raw)
+    persons: list[dict[str, Any]] = []
+    for i, status in enumerate(people.status.tolist()):
+        person: dict[str, Any] = {
+            "id": int(people.ids[i]),
+            "box": boxes[i],
+            "score": scores[i],
+            "keypoints": keypoints[i],
+            "status": [STATUS_NAMES[s] for s in status],
+        }
+        if raw[i] != keypoints[i]:
+            person["raw_keypoints"] = raw[i]
+        if bodies is not None:
+            person.update(_body(bodies, i))
+        persons.append(person)
+    record["people"] = persons
+    return record
+
+
+def _body(bodies: Bodies, i: int) -> dict[str, Any]:
+    if not np.isfinite(bodies.joints3d[i]).all():
+        return {"joints3d": None, "body": None, "uncertainty": None}
+    return {
+        "joints3d": _numbers(bodies.joints3d[i], METRE_DECIMALS),
+        "body": {
+            "rotations": _numbers(bodies.rotations[i], RADIAN_DECIMALS),
+            "betas": _numbers(bodies.betas[i], METRE_DECIMALS),
+            "translation": _numbers(bodies.translation[i], METRE_DECIMALS),
+        },
+        "uncertainty": _numbers(bodies.uncertainty[i], METRE_DECIMALS),
+    }
+
+
+def _numbers(values: NDArray[Any], decimals: int) -> Any:
+    # In double precision: a rounded float32 has an endless tail of digits. Adding 0 turns -0 into 0.
+    return (np.round(values.astype(np.float64), decimals) + 0.0).tolist()
+
+
+def _keypoints(keypoints: NDArray[Any]) -> Any:
+    rounded = keypoints.astype(np.float64)
+    rounded[..., :2] = np.round(rounded[..., :2], PIXEL_DECIMALS)
+    rounded[..., 2] = np.round(rounded[..., 2], SCORE_DECIMALS)
+    return (rounded + 0.0).tolist()
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first line. joints3d_names is None where no bodies were written; `models` says by task what computed the
+    results; body is the name and sha256 of the body's file, camera what it was fitted with."""
+
+    source: str
+    width: int
+    height: int
+    keypoint_names: tuple[str, ...]
+    models: dict[str, str]
+    mode: str
+    joints3d_names: tuple[str, ...] | None
+    body: tuple[str, str] | None = None
+    camera: Camera | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One frame's line: index, seconds, the picture's name if the source was pictures, and what was found."""
+
+    frame: int
+    time: float
+    file: str | None
+    people: People
+    bodies: Bodies | None
+
+
+class Records:
+    """The lines after the header, in order. `partial` turns True where the last line was cut off by a crash; it is left out."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self._path, self._header = path, header
+        self.partial = False
+
+    def __iter__(self) -> Iterator[Record]:
+        for number, line in _lines(self._path):
+            if not line.endswith(b"\n"):
+                self.partial = True
+            elif number > 1:
+                yield _record(_parse(self._path, number, line), self._header, f"{self._path}, line {number}")
+
+
+def read_results(path: Path | str) -> tuple[Header, Records]:
+    """Open a file that `--save` wrote, or the .partial that a crash left of it.
+
+    Raises InputError, here or while iterating, with the number of the line that is wrong.
+    """
+    path = Path(path)
+    _, line = next(_lines(path), (1, b""))
+    if line.startswith(b"PK"):
+        return _read_arrays(path)
+    header = _header(path, line)
+    return header, Records(path, header)
+
+
+def _header(path: Path, line: bytes) -> Header:
+    record = _parse(path, 1, line) if line.startswith(b"{") and line.endswith(b"\n") else {}
+    if record.get("rtpose") != VERSION:
+        raise InputError(f'{path} holds no results of rtpose (its first line should start with {{"rtpose": {VERSION}}})')
+    try:
+        names, body, camera = (record.get(key) for key in ("joints3d_names", "body", "camera"))
+        return Header(
+            source=str(record["source"]),
+            width=int(record["width"]),
+            height=int(record["height"]),
+            keypoint_names=tuple(record["keypoint_names"]),
+            models=dict(record["models"]),
+            mode=str(record["mode"]),
+            joints3d_names=None if names is None else tuple(names),
+            body=None if body is None else (str(body["name"]), str(body["sha256"])),
+            camera=None if camera is None else Camera(**camera),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}, line 1: the header is not as it should be ({error!r})") from None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with open(path, "rb") as file:
+            yield from enumerate(file, 1)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{path}, line {number}: not JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{path}, line {number}: not a JSON object")
+    return record
+
+
+def _record(record: dict[str, Any], header: Header, where: str) -> Record:
+    try:
+        people = record["people"]
+        return Record(
+            frame=int(record["frame"]),
+            time=float(record["time"]),
+            file=record.get("file"),
+            people=_people(people),
+            bodies=None if header.joints3d_names is None else _bodies(people, header.joints3d_names),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{where}: not a record of rtpose ({error!r})") from None
+
+
+def _people(people: list[dict[str, Any]]) -> People:
+    if not people:
+        return People.none()
+    return People(
+        ids=np.array([p["id"] for p in people]),
+        boxes=np.array([p["box"] for p in people], np.float32),
+        scores=np.array([p["score"] for p in people], np.float32),
+        keypoints=np.array([p["keypoints"] for p in people], np.float32),
+        status=np.array([[STATUS_NAMES.index(s) for s in p["status"]] for p in people]),
+        raw=np.array([p.get("raw_keypoints", p["keypoints"]) for p in people], np.float32),
+    )
+
+
+def _bodies(people: list[dict[str, Any]], names: tuple[str, ...]) -> Bodies:
+    n = len(people)
+    known = [(i, p) for i, p in enumerate(people) if p["body"] is not None]
+    betas = len(known[0][1]["body"]["betas"]) if known else 0
+    arrays = {k: np.full((n, *shape), np.nan, np.float32) for k, shape in _body_shapes(betas, len(names)).items()}
+    for i, person in known:
+        for name, array in arrays.items():
+            array[i] = person[name] if name in person else person["body"][name]
+    return Bodies(**arrays, joint_names=names)
+
+
+_PEOPLE_ARRAYS = {
+    "id": "ids", "box": "boxes", "score": "scores", "keypoints": "keypoints", "status": "status", "raw_keypoints": "raw",
+}  # fmt: skip
+"""Name in an .npz -> field of `People`."""
+
+
+def _body_shapes(betas: int, joints: int) -> dict[str, tuple[int, ...]]:
+    """The arrays of `Bodies`, one person's shape each."""
+    return {"rotations": (22, 3), "betas": (betas,), "translation": (3,), "joints3d": (joints, 3), "uncertainty": (joints,)}
+
+
+class _ArrayRecords(Records):
+    """The frames of an .npz."""
+
+    def __init__(self, path: Path, header: Header, arrays: dict[str, NDArray[Any]]) -> None:
+        super().__init__(path, header)
+        self._arrays = arrays
+
+    def __iter__(self) -> Iterator[Record]:
+        arrays, names = self._arrays, self._header.joints3d_names
+        end = 0
+        for i, count in enumerate(arrays["people"].tolist()):
+            rows = slice(end, end := end + count)
+            people = People(**{field: arrays[name][rows] for name, field in _PEOPLE_ARRAYS.items()})
+            bodies = None
+            if names is not None:
+                bodies = Bodies(**{name: arrays[name][rows] for name in _body_shapes(0, 0)}, joint_names=names)
+            file = str(arrays["file"][i]) if "file" in arrays else None
+            yield Record(int(arrays["frame"][i]), float(arrays["time"][i]), file, people, bodies)
+
+
+def _read_arrays(path: Path) -> tuple[Header, Records]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"cannot read {path}: it is damaged, or no .npz of rtpose ({error})") from None
+    header = _header(path, str(arrays.get("header", "")).encode() + b"\n")
+    records = _ArrayRecords(path, header, arrays)
+    try:
+        if arrays["people"].min(initial=0) < 0 or arrays["people"].sum() != len(arrays["id"]):
+            raise ValueError("people do not add up to the rows")
+        if not len(arrays["people"]) == len(arrays["frame"]) == len(arrays["time"]):
+            raise ValueError("frames and times differ in number")
+        for _ in records:  # what is in the arrays is checked where it is taken out
+            pass
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its arrays are not as rtpose writes them ({error})") from None
+    return header, records

@@ -1,0 +1,305 @@
+"""Results drawn into a video that keeps the source's times and sound, or into pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+
+from ..body.model import Lifted
+from ..errors import InputError, RtposeError
+from ..pipeline import Sink
+from ..render import draw
+from ..source import SourceInfo, sound_of
+from ..types import Result
+from . import check_folder, check_output
+
+VIDEOS = (".mp4", ".mov", ".m4v", ".mkv")
+WRITABLE_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+_COPIED_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
+"""What common players understand in an mp4; everything else becomes AAC."""
+
+_BT709 = 1
+
+
+def open_overlay(path: Path, info: SourceInfo, *, overwrite: bool, lifted: Lifted | None = None) -> Sink:
+    """The sink for `--out`: a video, or for pictures also a folder (or one picture for one). lifted: where there are bodies.
+
+    Raises InputError if it cannot be written; nothing is touched before the first frame.
+    """
+    ending = path.suffix.lower()
+    if ending in VIDEOS:
+        return VideoSink(path, info, overwrite=overwrite, lifted=lifted)
+    if info.pictures and (ending == "" or path.is_dir() or (info.frames == 1 and ending in WRITABLE_PICTURES)):
+        return PictureSink(path, info, overwrite=overwrite, lifted=lifted)
+    if info.pictures:
+        raise InputError(f"cannot write {path}: for pictures give a folder, or a video ({', '.join(VIDEOS)})")
+    raise InputError(f"cannot write {path}: its name should end in {', '.join(VIDEOS)}")
+
+
+class VideoSink:
+    """H.264 with the time stamps and the sound of the source; it plays even if the program is killed while it writes.
+
+    While it grows, an mp4 consists of a fragment for each frame; at the end it is turned into an ordinary one. The last two frames
+    are still being coded; that is what a killed file lacks. Ticks are those of the source (mkv counts milliseconds). Live sources
+    start at 0 instead and have no sound.
+    """
+
+    name = "out"
+    latest = False
+    main_thread = False
+
+    def __init__(self, path: Path, info: SourceInfo, *, overwrite: bool = False, lifted: Lifted | None = None) -> None:
+        check_output(path, VIDEOS, overwrite=overwrite, source=info.path)
+        self._path, self._info, self._lifted = path, info, lifted
+        self._out: OutputContainer | None = None
+        self._frames = 0
+        self._whole = 0
+        self._reformatter = VideoReformatter()
+        self._failed = False
+
+    def write(self, result: Result) -> None:
+        image = draw(result, self._lifted)
+        frame = result.frame
+        try:
+            if self._out is None:
+                self._open(frame.width, frame.height, frame.time)
+            elif (frame.width, frame.height) != self._size:
+                raise InputError(
+                    f"{self._path}: pictures of different sizes make no video ({frame.file} is {frame.width}x{frame.height}, "
+                    f"the first was {self._size[0]}x{self._size[1]}): give a folder instead"
+                )
+            self._encode(image, frame.time)
+        except av.FFmpegError as error:
+            self._failed = True
+            raise self._error(error) from None
+
+    def close(self) -> None:
+        out = self._out
+        if out is None:
+            return
+        if self._failed:
+            # It fails again for the reason that was told already; what was whole before stays.
+            with suppress(av.FFmpegError):
+                out.close()
+            with suppress(OSError):
+                os.truncate(self._path, self._whole)
+            return
+        try:
+            with out:
+                out.mux(self._video.encode(None))
+                complete = self._info.frames is not None and self._frames >= self._info.frames
+                self._sound.advance(None if complete else self._time + 1 / float(self._info.rate))
+                self._sound.close()
+        except av.FFmpegError as error:
+            raise self._error(error) from None
+
+    def _error(self, error: av.FFmpegError) -> RtposeError:
+        return RtposeError(f"cannot write {self._path}: {error.strerror}; what was written before is kept")
+
+    def _open(self, width: int, height: int, start: float) -> None:
+        info = self._info
+        self._size = (width, height)
+        self._base = info.time_base
+        self._origin = start if info.live else 0.0
+        options = {}
+        if self._path.suffix.lower() != ".mkv":
+            # delay_moov: the moov waits for the first fragment, else the start offset would be lost from a killed file.
+            options["movflags"] = "+hybrid_fragmented+delay_moov"
+            # A fragment (at least) a millisecond: one for each frame. The flag frag_every_frame displaces the sound.
+            options["frag_duration"] = "1000"
+            # Edit lists count in this; the default of milliseconds moves the first frame.
+            scale = self._base.denominator
+            while scale < 10000:
+                scale *= 2
+            options["movie_timescale"] = str(scale)
+        else:
+            # Matroska's fragments, in milliseconds.
+            options["cluster_time_limit"] = "1"
+        # Every packet reaches the system, so that a killed file ends at the border of a fragment.
+        options["flush_packets"] = "1"
+        try:
+            self._out = av.open(str(self._path), "w", options=options)
+        except OSError as error:
+            raise InputError(f"cannot write {self._path}: {error.strerror}") from None
+        video = self._out.add_stream("libx264", rate=info.rate, options={"preset": "ultrafast", "crf": "22", "bf": "0"})
+        video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        # A fixed number of threads: another number gives other bytes.
+        video.thread_count = 2
+        video.gop_size = 10_000
+        video.time_base = video.codec_context.time_base = self._base
+        video.codec_context.sample_aspect_ratio = info.pixel_aspect
+        context = video.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        self._video: VideoStream = video
+        self._sound = _Sound(self._out, info)
+        self._out.start_encoding()
+        self._next_key = start
+        self._last: int | None = None
+        self._time = start
+
+    def _encode(self, image: np.ndarray, time: float) -> None:
+        assert self._out is not None
+        height, width = image.shape[:2]
+        if height % 2 or width % 2:
+            image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        rgb = VideoFrame.from_numpy_buffer(image, "rgb24")
+        picture = self._reformatter.reformat(rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709)
+        ticks = round((time - self._origin) * self._base.denominator / self._base.numerator)
+        # A live source's times may lie closer together than its ticks.
+        picture.pts = self._last = ticks if self._last is None else max(ticks, self._last + 1)
+        picture.time_base = self._base
+        # Somebody who looks for a place in the video need not decode more than a second, by the clock of the source.
+        key = time >= self._next_key
+        picture.pict_type = PictureType.I if key else PictureType.NONE
+        if key:
+            self._next_key = time + 1.0
+        self._out.mux(self._video.encode(picture))
+        self._sound.advance(time)
+        self._time = time
+        self._frames += 1
+        self._whole = self._path.stat().st_size
+
+
+class _Sound:
+    """Carries the source's sound over, in step with the video: packets as they are where the file may hold them, else as AAC."""
+
+    def __init__(self, out: OutputContainer, info: SourceInfo) -> None:
+        self._out = out
+        self._in: InputContainer | None = None
+        self._packets: Iterator[Packet[AudioStream]] = iter(())
+        self._waiting: Packet[AudioStream] | None = None
+        if not info.has_audio or info.path is None:
+            return
+        self._in = av.open(f"file:{info.path}")
+        source = sound_of(self._in)
+        assert source is not None
+        matroska = out.format.name == "matroska"
+        self._copy = source.codec_context.codec.canonical_name in (out.supported_codecs if matroska else _COPIED_AUDIO)
+        # Matroska would move everything for the sake of a packet before zero, which an mp4 hides by an edit list.
+        self._from_zero = matroska
+        self._filter: BitStreamFilterContext | None = None
+        self._end = -(1 << 62)
+        if self._copy:
+            self._stream: AudioStream = out.add_stream_from_template(source)
+            if source.codec_context.codec.canonical_name == "aac" and not source.codec_context.extradata:
+                # As broadcast: each packet has its own header, which neither mp4 nor Matroska takes.
+                self._filter = BitStreamFilterContext("aac_adtstoasc", source)
+        else:
+            self._stream = out.add_stream("aac", rate=source.codec_context.rate, layout=source.codec_context.layout)
+        self._packets = self._in.demux(source)
+
+    def advance(self, until: float | None) -> None:
+        """Write what begins before `until` seconds; None: all that is left."""
+        while True:
+            packet = self._waiting or self._next()
+            self._waiting = packet
+            if packet is None or (until is not None and packet.pts is not None and float(packet.pts * packet.time_base) >= until):
+                return
+            self._waiting = None
+            if self._copy:
+                self._pass_on(packet)
+            else:
+                self._code(packet)
+
+    def _next(self) -> Packet[AudioStream] | None:
+        """None at the end, which is also where a file breaks off: of that the source itself tells."""
+        try:
+            return next(self._packets, None)
+        except av.FFmpegError:
+            return None
+
+    def close(self) -> None:
+        if self._in is None:
+            return
+        if not self._copy:
+            self._out.mux(self._stream.encode(None))
+        self._in.close()
+        self._in = None
+
+    def _pass_on(self, packet: Packet[AudioStream]) -> None:
+        # What does not come after the packet before, as in damaged files, no container takes.
+        if packet.dts is None or packet.dts <= self._end or (self._from_zero and packet.dts < 0):
+            return
+        self._end = packet.dts
+        for ready in self._filter.filter(packet) if self._filter else [packet]:
+            ready.stream = self._stream
+            self._out.mux(ready)
+
+    def _code(self, packet: Packet[AudioStream]) -> None:
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:  # damaged: a gap
+            return
+        for frame in frames:
+            # Coarse containers give times that overlap by some samples, which the encoder refuses: only gaps are real.
+            base = Fraction(1, frame.sample_rate)
+            begin = self._end if frame.pts is None else round(frame.pts * (frame.time_base or base) / base)
+            frame.pts, frame.time_base = (begin if begin > self._end + frame.sample_rate // 20 else max(0, self._end)), base
+            self._end = frame.pts + frame.samples
+            self._out.mux(self._stream.encode(frame))
+
+
+class PictureSink:
+    """Annotated pictures under the names of the source's: in a folder, which is made if need be, or one file."""
+
+    name = "out"
+    latest = False
+    main_thread = False
+
+    def __init__(self, path: Path, info: SourceInfo, *, overwrite: bool = False, lifted: Lifted | None = None) -> None:
+        self._path, self._lifted = path, lifted
+        self._single = path.suffix.lower() in WRITABLE_PICTURES and not path.is_dir()
+        self._written: set[str] = set()
+        if self._single:
+            check_output(path, WRITABLE_PICTURES, overwrite=overwrite, source=info.path)
+            return
+        if path.is_dir():
+            check_folder(path)
+            if any(path.iterdir()) and not overwrite:
+                raise InputError(f"{path} is a folder with files in it: choose another, or say --overwrite")
+            if info.folder is not None and path.samefile(info.folder):
+                raise InputError(f"{path} is the source itself: choose another output")
+        elif path.exists():
+            raise InputError(f"cannot write into {path}: it is not a folder")
+        else:
+            check_folder(path.absolute().parent)
+
+    def write(self, result: Result) -> None:
+        target = self._path if self._single else self._path / self._name(result.frame.file or f"{result.frame.index}.png")
+        image = cv2.cvtColor(draw(result, self._lifted), cv2.COLOR_RGB2BGR)
+        data = cv2.imencode(target.suffix, image)[1]
+        try:
+            if not self._single:
+                self._path.mkdir(exist_ok=True)
+            data.tofile(target)
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            raise RtposeError(f"cannot write {target}: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """Every picture was written whole."""
+
+    def _name(self, name: str) -> str:
+        """The picture's own name, as .png if its kind cannot be written, numbered where it came before (from another folder)."""
+        path = Path(name) if Path(name).suffix.lower() in WRITABLE_PICTURES else Path(name).with_suffix(".png")
+        number, free = 1, path.name
+        while free in self._written:
+            number += 1
+            free = f"{path.stem}-{number}{path.suffix}"
+        self._written.add(free)
+        return free

@@ -1,0 +1,57 @@
+"""A plain live window, through OpenCV."""
+
+from __future__ import annotations
+
+import os
+
+import cv2
+
+from ..errors import InputError, Stop
+from ..render import draw
+from ..source import SourceInfo
+from ..types import Result
+
+LARGEST = (1600, 900)
+"""A window is opened no larger than this, px; the user may pull it."""
+
+
+class WindowSink:
+    """Shows the newest result; closed by its button, Esc or q, which ends the run well."""
+
+    name = "view"
+    latest = True
+    main_thread = True
+
+    def __init__(self, info: SourceInfo) -> None:
+        if not display():
+            raise InputError("there is no display to open a window on: leave out --view, or set DISPLAY")
+        self._title = f"rtpose: {info.name}"
+        scale = min(1.0, LARGEST[0] / info.width, LARGEST[1] / info.height)
+        self._size = (max(1, round(info.width * scale)), max(1, round(info.height * scale)))
+        self._shown = False
+
+    def write(self, result: Result) -> None:
+        if not self._shown:
+            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            cv2.resizeWindow(self._title, *self._size)
+            self._shown = True
+        cv2.imshow(self._title, cv2.cvtColor(draw(result), cv2.COLOR_RGB2BGR))
+        self.idle()
+
+    def idle(self) -> None:
+        """Let the window answer its user. Raises `Stop` if it was closed."""
+        if not self._shown:
+            return
+        key = cv2.waitKey(1) & 0xFF
+        if key in (27, ord("q")) or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+            raise Stop
+
+    def close(self) -> None:
+        if self._shown:
+            cv2.destroyAllWindows()
+            self._shown = False
+
+
+def display() -> bool:
+    """Whether a window could be opened here."""
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
