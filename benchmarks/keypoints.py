@@ -1,0 +1,328 @@
+"""Detector and keypoints end to end, against labelled pictures and clips whose count of people is known.
+
+    python benchmarks/keypoints.py                              # headline: the val2017 pictures, at the defaults of a video run
+    python benchmarks/keypoints.py --crop 1.15,1.25 --threshold 0.25,0.35 --precision f32,bf16     # one row for each combination
+    python benchmarks/keypoints.py --split train2017            # what variants are chosen on
+    python benchmarks/keypoints.py --calibrate                  # fit CALIBRATIONS of rtpose/stages/keypoints.py, on train2017
+    python benchmarks/keypoints.py --missed FOLDER              # draw the people who were missed (never inside the repository)
+
+Labelled people with 8 joints or more and a box of 80 px or more count (val2017: 228 people, 291 ankles). Reported people are matched to
+all labelled people one to one, best score first, at an IoU of .5 or more. OKS takes .53 of the box as the area; AR is the mean over
+OKS .50:.05:.95 of the share of people at or above it. The price beside it: people reported beyond the one who is there, a frame,
+on three clips. Rows are compared with the first one: the difference of AR, bootstrapped over pictures, with its 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import platform
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.optimize import minimize
+
+from rtpose import __version__
+from rtpose.backends import open_session
+from rtpose.models import find
+from rtpose.source import open_source, read_picture
+from rtpose.stages.detect import Detector, frames_between
+from rtpose.stages.keypoints import PAIRS, KeypointEstimator
+from rtpose.tracking import iou
+from rtpose.types import OKS_SIGMAS, SKELETON, Frame, People, Result
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+CLIPS = ("tfjs_pose_squats.mp4", "tfjs_pose_1.mp4", "mmpose_body3d_demo.mp4")
+"""Clips that show one person in every frame."""
+
+LEVELS = np.arange(0.5, 0.951, 0.05)
+ANKLES = [15, 16]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with its labelled people: keypoints (n, 17, 3) x, y, v; boxes (n, 4) xyxy; counts (n,): who is measured."""
+
+    number: int
+    path: Path
+    keypoints: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    counts: NDArray[np.bool_]
+
+
+@dataclass
+class Scores:
+    """One row a measured person: OKS (0 where missed), whether matched, whether any reported box has an IoU of .5, the picture;
+    ankles: whether each labelled ankle is within a tenth of the box's height. joints: one row for each joint of the matched people that
+    was put inside the picture: number, confidence, the network's own confidence, similarity to the label (NaN: not labelled)."""
+
+    oks: NDArray[np.float64]
+    matched: NDArray[np.bool_]
+    covered: NDArray[np.bool_]
+    picture: NDArray[np.int64]
+    ankles: NDArray[np.bool_]
+    joints: NDArray[np.float64]
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """Each person's part in AR."""
+        return (self.oks[:, None] >= LEVELS - 1e-9).mean(axis=1)
+
+
+def pictures(split: str) -> list[Picture]:
+    """The labelled pictures of a split (`train2017` or `val2017`)."""
+    people = np.load(SHARED / f"data/coco_keypoints/{split}_people.npz")
+    keypoints, boxes = people["keypoints"].astype(np.float32), people["bbox_xywh"].astype(np.float32)
+    found = []
+    for entry in json.loads((SHARED / "data/coco_images/index.json").read_text()):
+        if entry["split"] != split:
+            continue
+        rows = people["image_id"] == entry["image_id"]
+        xywh = boxes[rows]
+        counts = ((keypoints[rows, :, 2] > 0).sum(1) >= 8) & (xywh[:, 3] >= 80)
+        corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        found.append(Picture(entry["image_id"], SHARED / "data/coco_images" / entry["file"], keypoints[rows], corners, counts))
+    return found
+
+
+def match(people: People, boxes: NDArray[np.float32]) -> dict[int, int]:
+    """Labelled row -> reported row: best score first, each takes the free label of greatest IoU if that is .5 or more."""
+    overlap = iou(people.boxes, boxes)
+    pairs: dict[int, int] = {}
+    for row in np.argsort(-people.scores, kind="stable").tolist():
+        free = [label for label in range(len(boxes)) if label not in pairs]
+        label = max(free, key=lambda k: overlap[row, k], default=None)
+        if label is not None and overlap[row, label] >= 0.5:
+            pairs[label] = row
+    return pairs
+
+
+def similarity(keypoints: NDArray[np.float32], labels: NDArray[np.float32], box: NDArray[np.float32]) -> NDArray[np.float64]:
+    """COCO's keypoint similarity (17,) of each joint, NaN where it is not labelled."""
+    area = 0.53 * float(np.prod(box[2:] - box[:2]))
+    square = ((keypoints[:, :2].astype(np.float64) - labels[:, :2]) ** 2).sum(1)
+    return np.where(labels[:, 2] > 0, np.exp(-square / (2 * (2 * OKS_SIGMAS) ** 2 * area)), np.nan)
+
+
+def score(pairs: list[tuple[Picture, People]]) -> Scores:
+    """Compare what was reported with what is labelled."""
+    rows: list[tuple[float, bool, bool, int]] = []
+    ankles: list[bool] = []
+    joints: list[NDArray[np.float64]] = []
+    for index, (picture, people) in enumerate(pairs):
+        matched = match(people, picture.boxes)
+        covered = iou(people.boxes, picture.boxes).max(axis=0, initial=0) >= 0.5
+        for label in np.flatnonzero(picture.counts).tolist():
+            truth, box, row = picture.keypoints[label], picture.boxes[label], matched.get(label)
+            labelled = [joint for joint in ANKLES if truth[joint, 2] > 0]
+            if row is None:
+                rows.append((0.0, False, bool(covered[label]), index))
+                ankles += [False] * len(labelled)
+                continue
+            mine = people.keypoints[row]
+            close = similarity(mine, truth, box)
+            rows.append((float(np.nanmean(close)), True, bool(covered[label]), index))
+            away = np.hypot(*(mine[labelled, :2] - truth[labelled, :2]).T)
+            ankles += (away < 0.1 * (box[3] - box[1])).tolist()
+            table = np.stack([np.arange(17), mine[:, 2], people.raw[row, :, 2], close], axis=1)
+            joints.append(table[mine[:, 2] > 0])
+    oks, found, any_box, picture_rows = zip(*rows, strict=True)
+    return Scores(
+        np.array(oks),
+        np.array(found),
+        np.array(any_box),
+        np.array(picture_rows),
+        np.array(ankles),
+        np.concatenate(joints) if joints else np.zeros((0, 4)),
+    )
+
+
+def difference(a: Scores, b: Scores, draws: int = 2000) -> tuple[float, float, float]:
+    """AR of `b` less that of `a`, and its 95 % interval, from one bootstrap over pictures for both."""
+    count = int(a.picture.max()) + 1
+    people = np.bincount(a.picture, minlength=count)
+    gain = np.bincount(a.picture, b.recall - a.recall, minlength=count)
+    drawn = np.random.default_rng(0).integers(0, count, (draws, count))
+    means = gain[drawn].sum(1) / people[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(gain.sum() / people.sum()), float(low), float(high)
+
+
+def calibration(joints: NDArray[np.float64], bins: int = 10) -> list[tuple[float, float, int]]:
+    """Mean confidence, share of joints that are there (similarity of .5 or more), and number, for equal bins of confidence."""
+    which = np.minimum((joints[:, 1] * bins).astype(int), bins - 1)
+    there = joints[:, 3] >= 0.5
+    return [
+        (float(joints[which == k, 1].mean()), float(there[which == k].mean()), int((which == k).sum()))
+        for k in range(bins)
+        if (which == k).any()
+    ]
+
+
+def fit_calibration(joints: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows (9, 2) of `CALIBRATIONS` in rtpose/stages/keypoints.py by logistic regression on labelled joints, drawn a little together."""
+    joints = joints[~np.isnan(joints[:, 3])]
+    kind, there = PAIRS[joints[:, 0].astype(int)], joints[:, 3] >= 0.5
+    chance = np.clip(joints[:, 2], 1e-4, 1 - 1e-4)
+    logit = np.log(chance / (1 - chance))
+
+    def loss(values: NDArray[np.float64]) -> float:
+        a, b = values[:9], values[9:]
+        z = a[kind] + b[kind] * logit
+        spread = ((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()
+        return float(np.logaddexp(0, np.where(there, -z, z)).sum() + 4 * spread)
+
+    return minimize(loss, np.concatenate([np.full(9, 1.5), np.full(9, 1.0)])).x.reshape(2, 9).T
+
+
+def make(
+    precision: str, threshold: float | None, crop: float | None, size: int | None, rate: float
+) -> tuple[Detector, KeypointEstimator]:
+    """The stages as a video run has them, with what is not None changed."""
+    seen, joints = find("nanodet", "detector"), find("movenet-thunder", "keypoints")
+    changed = {name: value for name, value in (("threshold", threshold), ("size", size)) if value is not None}
+    detector = Detector(
+        open_session(seen.path, precision=precision, threads=1),
+        seen.decoder,
+        every=frames_between(rate),
+        **changed,  # type: ignore[arg-type]
+    )
+    estimator = KeypointEstimator(
+        open_session(joints.path, precision=precision, threads=1), joints.decoder, **({} if crop is None else {"crop": crop})
+    )
+    return detector, estimator
+
+
+def on_pictures(stages: tuple[Detector, KeypointEstimator], split: str) -> tuple[list[tuple[Picture, People]], float]:
+    """What the stages report on independent pictures, and seconds a picture."""
+    found, seconds = [], 0.0
+    for index, picture in enumerate(pictures(split)):
+        frame = Frame(index, float(index), read_picture(picture.path), 0, independent=True)
+        begin = time.perf_counter()
+        result = stages[1](stages[0](Result(frame)))
+        seconds += time.perf_counter() - begin
+        found.append((picture, result.people))
+    return found, seconds / len(found)
+
+
+def false_people(settings: dict[str, Any]) -> dict[str, float]:
+    """People a frame beyond the one who is there, on each of the clips, at the defaults of a video run."""
+    beyond = {}
+    for clip in CLIPS:
+        source = open_source(SHARED / "data/videos" / clip)
+        detector, estimator = make(**settings, rate=float(source.info.rate))
+        counts = [len(estimator(detector(Result(frame))).people) for frame in source.frames()]
+        beyond[clip] = float(np.mean([max(0, count - 1) for count in counts]))
+        beyond[f"{clip}: nobody"] = float(np.mean([count == 0 for count in counts]))
+    return beyond
+
+
+def draw_missed(pairs: list[tuple[Picture, People]], folder: Path) -> None:
+    """Write a picture for each one in which somebody was missed: labels green, reports blue, missed people red."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture, people in pairs:
+        matched = match(people, picture.boxes)
+        missed = [label for label in np.flatnonzero(picture.counts).tolist() if label not in matched]
+        if not missed:
+            continue
+        canvas = read_picture(picture.path).copy()
+        for box, keypoints in zip(people.boxes, people.keypoints, strict=True):
+            cv2.rectangle(canvas, box[:2].astype(int).tolist(), box[2:].astype(int).tolist(), (80, 120, 255), 1)
+            for a, b in SKELETON:
+                cv2.line(canvas, keypoints[a, :2].astype(int).tolist(), keypoints[b, :2].astype(int).tolist(), (80, 120, 255), 1)
+        for label, box in enumerate(picture.boxes.astype(int).tolist()):
+            cv2.rectangle(canvas, box[:2], box[2:], (255, 0, 0) if label in missed else (0, 200, 0), 2)
+        cv2.imwrite(str(folder / f"{picture.number:012d}.png"), cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "default"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", choices=("val2017", "train2017"), default="val2017")
+    parser.add_argument("--precision", default="auto", help="one or more of auto, f32, bf16, f16; with commas")
+    parser.add_argument("--threshold", default="", help="least scores of the detector, with commas")
+    parser.add_argument("--crop", default="", help="sides of the crop over those of the box, with commas")
+    parser.add_argument("--size", default="", help="longer sides of the detector's input in px, with commas")
+    parser.add_argument("--no-clips", action="store_true", help="leave out the count of false people")
+    parser.add_argument("--missed", type=Path, help="folder for pictures of the missed people")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--calibrate", action="store_true", help="print the calibration of the confidences, fitted on train2017")
+    given = parser.parse_args()
+    if given.calibrate:
+        pairs, _ = on_pictures(make("f32", None, None, None, 30.0), "train2017")
+        print(np.array2string(fit_calibration(score(pairs).joints), precision=2, separator=", "))
+        return
+
+    def listed(text: str, kind: type) -> list[Any]:
+        return [kind(part) for part in text.split(",")] if text else [None]
+
+    first: Scores | None = None
+    rows: list[dict[str, Any]] = []
+    choices = itertools.product(
+        given.precision.split(","), listed(given.threshold, float), listed(given.crop, float), listed(given.size, int)
+    )
+    for precision, threshold, crop, size in choices:
+        settings = {"precision": precision, "threshold": threshold, "crop": crop, "size": size}
+        stages = make(**settings, rate=30.0)
+        pairs, seconds = on_pictures(stages, given.split)
+        scores = score(pairs)
+        row: dict[str, Any] = {**settings, "precision": stages[0].session.precision}
+        row |= {"people": len(scores.oks), "AR": scores.recall.mean(), "mean OKS": scores.oks[scores.matched].mean()}
+        row |= {"found": scores.covered.mean(), "one to one": scores.matched.mean(), "ankle PCK@.1": scores.ankles.mean()}
+        row |= {
+            "ankles": len(scores.ankles),
+            "reported": np.mean([len(people) for _, people in pairs]),
+            "ms/picture": 1e3 * seconds,
+        }
+        if first is None:
+            first = scores
+        else:
+            gain, low, high = difference(first, scores)
+            row["AR gain"] = f"{gain:+.4f} [{low:+.4f}, {high:+.4f}]"
+        if not given.no_clips:
+            beyond = false_people(settings)
+            row["false/frame"] = np.mean([beyond[clip] for clip in CLIPS])
+            row["clips"] = beyond
+        labelled = ~np.isnan(scores.joints[:, 3])
+        row["calibration"] = {"labelled joints": calibration(scores.joints[labelled]), "all joints": calibration(scores.joints)}
+        rows.append(row)
+        if given.missed:
+            draw_missed(pairs, given.missed)
+    table = Table("", *(str(k + 1) for k in range(len(rows))))
+    for name in rows[-1]:
+        if name not in ("clips", "calibration"):
+            table.add_row(name, *(_cell(row.get(name)) for row in rows))
+    Console(width=40 + 26 * len(rows)).print(table)
+    for which, bins in rows[0]["calibration"].items():
+        print(f"\n{which}, first column: mean confidence, share that is there, number")
+        for confidence, right, number in bins:
+            print(f"  {confidence:.3f}  {right:.3f}  {number}")
+    for clip, beyond in rows[0].get("clips", {}).items():
+        print(f"  {clip}: {beyond:.4f}")
+    if given.json:
+        about = {
+            "rtpose": __version__,
+            "machine": platform.processor() or platform.machine(),
+            "python": platform.python_version(),
+        }
+        about |= {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "split": given.split}
+        given.json.write_text(json.dumps({**about, "rows": rows}, indent=2, default=float) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the pipeline does to a frame: detect, keypoints, ankles, smooth, lift."""

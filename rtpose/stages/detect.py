@@ -1,0 +1,191 @@
+"""Finds people: the picture letterboxed into a detector, its outputs decoded, overlapping boxes suppressed.
+
+A network's own format is a `Decoder`, chosen by the `decoder` of its model card; everything else is shared. Formulas: NanoDet
+(RangiLyu/nanodet, `nanodet_head.py`), whose boxes are distributions over 0..10 cells to each side (generalised focal loss).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends import Session
+from ..errors import InputError
+from ..types import F32, U8, Boxes, Result
+from . import yolo
+
+Outputs = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How to feed and read a detector.
+
+    fill: grey of the border around the letterboxed picture. multiple: what a free input size must be divisible by. threshold:
+    least score of a person. overlap: of two boxes with a greater IoU the worse one goes.
+    decode(outputs, (h, w) of the input, threshold) returns the people of the first picture: boxes xyxy (n, 4) in px of the input
+    where the left edge of the picture is 0, scores (n,) above the threshold.
+    """
+
+    fill: int
+    multiple: int
+    threshold: float
+    overlap: float
+    decode: Callable[[Outputs, tuple[int, int], float], tuple[F32, F32]]
+
+
+GAP = 0.5
+"""Seconds without a frame after which the detector looks again in any case."""
+
+
+class Detector:
+    """A detector network around a session, and the stage that looks at every k-th frame.
+
+    session takes `image` (1, h, w, 3) uint8 RGB. every: look again once this many frames have gone by (by the frames' index, so
+    dropped ones count), see `frames_between`. threshold: least score of a person; overlap: of two boxes with a greater IoU the
+    worse one goes (None: what suits the network). size: the longer side of the input in px where the network leaves that free.
+    Raises InputError for an unknown decoder.
+    """
+
+    name = "detect"
+
+    def __init__(
+        self,
+        session: Session,
+        decoder: str = "nanodet",
+        *,
+        every: int = 1,
+        threshold: float | None = None,
+        overlap: float | None = None,
+        size: int = 416,
+    ) -> None:
+        kind = decoder.split(" ")[0]
+        if kind not in DECODERS:
+            raise InputError(f"unknown detector format {kind!r}: choose one of {', '.join(DECODERS)}")
+        if every < 1:
+            raise InputError(f"the detector cannot look at every {every}-th frame: give 1 or more")
+        self.every = every
+        self.session = session
+        self._decoder = DECODERS[kind](decoder)
+        self.threshold = self._decoder.threshold if threshold is None else threshold
+        self.overlap = self._decoder.overlap if overlap is None else overlap
+        self._size = size
+        self._fixed = session.inputs["image"][0][1:3]
+        self._input: U8 = np.empty((1, 0, 0, 3), np.uint8)
+        self._placed = (0, 0, 0, 0)
+        self._looked = 0
+        self._time = -np.inf
+
+    def __call__(self, result: Result) -> Result:
+        """Add `detections` where it is time to look; elsewhere they stay None."""
+        frame = result.frame
+        gap = frame.time - self._time > GAP
+        self._time = frame.time
+        if not frame.independent and not gap and frame.index - self._looked < self.every:
+            return result
+        self._looked = frame.index
+        return replace(result, detections=self.detect(frame.image))
+
+    def detect(self, image: U8) -> Boxes:
+        """The people of a picture (h, w, 3) RGB, best first; boxes are cut at its border."""
+        scale, left, top = self._letterbox(image)
+        _, height, width, _ = self._input.shape
+        boxes, scores = self._decoder.decode(self.session({"image": self._input}), (height, width), self.threshold)
+        order = np.argsort(-scores, kind="stable")
+        boxes, scores = boxes[order], scores[order]
+        keep = suppress(boxes, self.overlap)
+        boxes, scores = boxes[keep], scores[keep]
+        # From edges on the canvas to edges in the picture, whose pixel centres lie at whole numbers: hence the half.
+        boxes = (boxes - np.array([left, top, left, top], np.float32)) / scale - 0.5
+        limit = np.array([image.shape[1], image.shape[0]] * 2, np.float32) - 0.5
+        return Boxes(np.clip(boxes, np.float32(-0.5), limit), scores)
+
+    def _letterbox(self, image: U8) -> tuple[float, int, int]:
+        """Scale the picture into the middle of the input; return the scale and the left and top border."""
+        height, width = self._canvas(image)
+        scale = min(height / image.shape[0], width / image.shape[1])
+        h, w = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
+        top, left = (height - h) // 2, (width - w) // 2
+        if self._input.shape[1:3] != (height, width) or self._placed != (top, left, h, w):
+            self._input = np.full((1, height, width, 3), self._decoder.fill, np.uint8)
+            self._placed = (top, left, h, w)
+        inside = self._input[0, top : top + h, left : left + w]
+        whole = int(1 / scale)
+        if whole > 1:  # averaging over whole pixels is ten times as fast as over parts of them; the rest can be interpolated
+            less = max(1, image.shape[1] // whole), max(1, image.shape[0] // whole)
+            image = np.asarray(cv2.resize(image, less, interpolation=cv2.INTER_AREA), np.uint8)
+        cv2.resize(image, (w, h), dst=inside, interpolation=cv2.INTER_LINEAR)
+        return scale, left, top
+
+    def _canvas(self, image: U8) -> tuple[int, int]:
+        """Height and width of the input for this picture: the network's own, or one of few sizes with little border."""
+        height, width = self._fixed
+        if height is not None and width is not None:
+            return height, width
+        scale, step = self._size / max(image.shape[:2]), 2 * self._decoder.multiple
+        h, w = (min(self._size, max(1, -(-round(side * scale) // step)) * step) for side in image.shape[:2])
+        return h, w
+
+
+def frames_between(rate: float, seconds: float = 0.2) -> int:
+    """The `every` that lets the detector look at a source of `rate` frames a second about every `seconds`, never later."""
+    return max(1, int(rate * seconds))
+
+
+@numba.njit(cache=True)
+def suppress(boxes: F32, overlap: float) -> NDArray[np.int64]:
+    """Indices of the boxes (n, 4), best first, whose IoU with no better kept box is greater than `overlap`."""
+    kept = np.empty(len(boxes), np.int64)
+    count = 0
+    for i in range(len(boxes)):
+        area = (boxes[i, 2] - boxes[i, 0]) * (boxes[i, 3] - boxes[i, 1])
+        for k in range(count):
+            j = kept[k]
+            w = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])
+            h = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])
+            if w > 0 and h > 0:
+                other = (boxes[j, 2] - boxes[j, 0]) * (boxes[j, 3] - boxes[j, 1])
+                if w * h > overlap * (area + other - w * h):
+                    break
+        else:
+            kept[count] = i
+            count += 1
+    return kept[:count]
+
+
+def _nanodet(outputs: Outputs, size: tuple[int, int], threshold: float) -> tuple[F32, F32]:
+    """NanoDet: `scores` (1, cells) and `distances` (1, cells, 4 x 11), first the cells of stride 8, then of 16 and 32."""
+    return _decode_nanodet(outputs["scores"][0], outputs["distances"][0], size[0], size[1], threshold)
+
+
+@numba.njit(cache=True)
+def _decode_nanodet(scores: F32, distances: F32, height: int, width: int, threshold: float) -> tuple[F32, F32]:
+    hits = np.flatnonzero(scores > threshold)
+    boxes = np.empty((len(hits), 4), np.float32)
+    for k, hit in enumerate(hits):
+        stride, cell = 8, hit
+        while cell >= (height // stride) * (width // stride):
+            cell -= (height // stride) * (width // stride)
+            stride *= 2
+        columns = width // stride
+        x, y = (cell % columns + 0.5) * stride, (cell // columns + 0.5) * stride
+        for side in range(4):
+            bins = distances[hit, 11 * side : 11 * side + 11]
+            weights = np.exp(bins - bins.max())
+            reach = (weights * np.arange(11)).sum() / weights.sum() * stride
+            middle = x if side % 2 == 0 else y
+            boxes[k, side] = middle - reach if side < 2 else middle + reach
+    return boxes, scores[hits]
+
+
+DECODERS: dict[str, Callable[[str], Decoder]] = {
+    "nanodet": lambda _: Decoder(114, 32, 0.15, 0.6, _nanodet),
+    "yolov3": lambda card: Decoder(yolo.FILL, 32, yolo.THRESHOLD, yolo.NMS_IOU, yolo.decoder(card)),
+}
+"""Formats of detectors by the first word of `decoder` in model cards: from the whole of it to the decoder."""

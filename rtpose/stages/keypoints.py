@@ -1,0 +1,217 @@
+"""Seventeen keypoints for each person: square crops, one call of the network for all, and who is who from frame to frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numba
+import numpy as np
+
+from ..backends import Arrays, Session
+from ..errors import InputError
+from ..tracking import DOUBT, Tracker
+from ..types import F32, OKS_SIGMAS, U8, People, Result
+from .posenet import STRIDE, decode_person
+
+CROP = 1.15
+"""Side of the crop over the longer side of the person's box."""
+
+MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
+"""The keypoint that each one becomes in a mirrored picture."""
+
+PAIRS = np.array([0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8])
+"""What each keypoint is without left and right: nose, eye, ear, shoulder, elbow, wrist, hip, knee, ankle."""
+
+CALIBRATIONS: dict[str, F32] = {
+    "movenet": np.array(
+        [
+            (2.14, 1.98),
+            (2.26, 1.82),
+            (3.01, 1.65),
+            (3.0, 1.81),
+            (3.27, 1.53),
+            (2.94, 1.51),
+            (2.88, 1.11),
+            (2.61, 1.29),
+            (2.6, 1.13),
+        ],
+        np.float32,
+    )[PAIRS],
+    "posenet": np.tile(np.array([0, 1], np.float32), (17, 1)),
+}
+"""For each format and joint a and b of 1 / (1 + exp(-(a + b logit c))): the chance that a joint to which the network gives confidence c
+is where it says, that is within 1.18 standard deviations of COCO's similarity, so that this is .5 or more. MoveNet's come from
+`benchmarks/keypoints.py --calibrate`, on train2017; PoseNet's confidences are left as they are."""
+
+_NOBODY = np.zeros((0, 17, 3), np.float32)
+_NOTHING = np.zeros((0, 3, 3), np.float32)
+
+
+class KeypointEstimator:
+    """A keypoint network around a session, and the stage that keeps identities.
+
+    session takes `image` (n, s, s, 3) uint8 RGB for any n. max_people: at most so many people are looked at in a frame. Raises
+    InputError for an unknown decoder.
+    """
+
+    name = "keypoints"
+
+    def __init__(self, session: Session, decoder: str = "movenet", *, max_people: int = 40, crop: float = CROP) -> None:
+        if decoder not in DECODERS:
+            raise InputError(f"unknown keypoint format {decoder!r}: choose one of {', '.join(DECODERS)}")
+        if max_people < 1:
+            raise InputError(f"at most {max_people} people cannot be tracked: give 1 or more")
+        side = session.inputs["image"][0][1]
+        if side is None:
+            raise ValueError("a keypoint network's input must have a fixed size")
+        self.tracker = Tracker(people=max_people)
+        self.session = session
+        self._decode = DECODERS[decoder]
+        self._calibration = CALIBRATIONS[decoder]
+        self._crop = crop
+        self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
+        self._shares: F32 = _NOBODY  # the last poses, in shares of their crops
+
+    def __call__(self, result: Result) -> Result:
+        """Add the people: those tracked so far, and those whom the detector has found."""
+        frame = result.frame
+        if frame.independent:
+            self.tracker.forget()
+        boxes, new = self.tracker.look(frame.time, result.detections, independent=frame.independent)
+        if len(boxes) == 0:
+            self.tracker.update(frame.time, _NOBODY, _NOTHING, (frame.height, frame.width))
+            return replace(result, people=People.none())
+        keypoints = self.estimate(frame.image, boxes, twice=new)
+        colours = clothes(self._batch, self._shares)
+        who = self.tracker.update(frame.time, keypoints, colours, (frame.height, frame.width), independent=frame.independent)
+        raw = keypoints[who.rows]
+        sure = raw.copy()
+        calibrate(sure, frame.height, frame.width, self._calibration)
+        sure[who.borrowed, :, 2] *= np.float32(DOUBT)
+        limit = np.array([frame.width, frame.height] * 2, np.float32) - 0.5
+        inside = np.clip(who.boxes, np.float32(-0.5), limit)
+        return replace(result, people=People(who.ids, inside, who.scores, sure, np.zeros(raw.shape[:2], np.uint8), raw))
+
+    def estimate(self, image: U8, boxes: F32, *, twice: int = 0) -> F32:
+        """Keypoints (n, 17, 3) px, with the network's own confidence, of the person in each box (n, 4) px of the picture.
+
+        The crops are black beyond the picture's border. The last `twice` of the boxes are looked at mirrored, too, and where the two
+        looks agree they are averaged: that costs as much again, and lifts AR by .01.
+        """
+        count, side = len(boxes), self._batch.shape[1]
+        if count + twice > len(self._batch):
+            self._batch = np.empty((count + twice, side, side, 3), np.uint8)
+        squares = square_crops(boxes, self._crop)
+        for k in range(count):
+            cut(image, squares[k], self._batch[k])
+        for k in range(count, count + twice):
+            cv2.flip(self._batch[k - twice], 1, dst=self._batch[k])
+        found = self._decode(self.session({"image": self._batch[: count + twice]}))
+        self._shares = found[:count]
+        if twice:
+            agree(self._shares[count - twice :], found[count:])
+        keypoints: F32 = self._shares.copy()
+        keypoints[:, :, :2] = squares[:, None, :2] + (keypoints[:, :, :2] - np.float32(0.5)) * squares[:, None, 2:]
+        return keypoints
+
+
+def square_crops(boxes: F32, scale: float) -> F32:
+    """Squares (n, 3), centre x, y and side in px, around boxes (n, 4): `scale` times the longer side."""
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), np.float32(1.0)) * np.float32(scale)
+    return np.asarray(np.concatenate([middle, side[:, None]], axis=1), np.float32)
+
+
+def cut(image: U8, square: F32, out: U8) -> None:
+    """Draw the square (centre x, y, side in px) of the picture into `out` (s, s, 3); what lies outside the picture is black."""
+    side = out.shape[0]
+    scale = side / float(square[2])
+    middle = (side - 1) / 2
+    matrix = np.array([[scale, 0, middle - square[0] * scale], [0, scale, middle - square[1] * scale]])
+    cv2.warpAffine(image, matrix, (side, side), dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+@numba.njit(cache=True)
+def agree(poses: F32, mirrored: F32) -> None:
+    """Bring poses (n, 17, 3) together with those (n, 17, 3) that were found in the mirrored crops, both in shares of the crop.
+
+    Joints that agree within two standard deviations of COCO's labellers are averaged by their confidence; where they do not, the
+    first stays, with the smaller confidence.
+    """
+    for n in range(len(poses)):
+        pose, other = poses[n], mirrored[n]
+        size = max(np.ptp(pose[:, 0]), np.ptp(pose[:, 1]))
+        for j in range(len(pose)):
+            x, y, score = 1 - other[MIRRORED[j], 0], other[MIRRORED[j], 1], other[MIRRORED[j], 2]
+            if np.hypot(x - pose[j, 0], y - pose[j, 1]) < 2 * OKS_SIGMAS[j] * size:
+                total = pose[j, 2] + score + np.float32(1e-9)
+                pose[j, 0] += (x - pose[j, 0]) * score / total
+                pose[j, 1] += (y - pose[j, 1]) * score / total
+                pose[j, 2] = (pose[j, 2] + score) / 2
+            else:
+                pose[j, 2] = min(pose[j, 2], score)
+
+
+@numba.njit(cache=True)
+def calibrate(poses: F32, height: int, width: int, table: F32) -> None:
+    """Turn the network's confidence, in place, by a `CALIBRATIONS` (17, 2) into the chance that the joint is there.
+
+    Beyond the border nothing was seen: 0.
+    """
+    for n in range(len(poses)):
+        for j in range(poses.shape[1]):
+            x, y, score = poses[n, j]
+            if -0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5:
+                score = min(max(score, 1e-4), 1 - 1e-4)
+                a, b = table[j]
+                poses[n, j, 2] = 1 / (1 + np.exp(-a - b * np.log(score / (1 - score))))
+            else:
+                poses[n, j, 2] = 0
+
+
+@numba.njit(cache=True)
+def clothes(crops: U8, poses: F32) -> F32:
+    """Mean colours (n, 3, 3), 0..1, of chest, waist and thighs of the people in crops (>= n, s, s, 3); poses are in shares of the crop.
+
+    Points between the shoulders and the hips, and between hips and knees, well inside the body.
+    """
+    side = crops.shape[1]
+    colours = np.zeros((len(poses), 3, 3), np.float32)
+    for n in range(len(poses)):
+        pose = poses[n, :, :2] * side
+        for part in range(3):
+            for i in range(4):
+                for k in range(4):
+                    across = 0.2 + 0.2 * i
+                    if part < 2:
+                        down = 0.1 + 0.4 * part + 0.1 * k
+                        point = (pose[5] * (1 - across) + pose[6] * across) * (1 - down) + (
+                            pose[11] * (1 - across) + pose[12] * across
+                        ) * down
+                    else:
+                        down = 0.1 * i + 0.3
+                        point = pose[11 + k % 2] * (1 - down) + pose[13 + k % 2] * down
+                    x = min(max(int(point[0]), 0), side - 1)
+                    y = min(max(int(point[1]), 0), side - 1)
+                    for c in range(3):
+                        colours[n, part, c] += crops[n, y, x, c] / np.float32(16 * 255)
+    return colours
+
+
+def _movenet(outputs: Arrays) -> F32:
+    """MoveNet: `keypoints` (n, 17, 3) y, x, score as shares of the crop."""
+    return np.ascontiguousarray(outputs["keypoints"][:, :, [1, 0, 2]], dtype=np.float32)
+
+
+def _posenet(outputs: Arrays) -> F32:
+    """PoseNet: `scores`, `offsets`, `forward` and `backward` (n, 25, 25, c), of a crop of 24 x 16 + 1 px."""
+    scores, offsets, forward, backward = (outputs[name] for name in ("scores", "offsets", "forward", "backward"))
+    found = [decode_person(scores[k], offsets[k], forward[k], backward[k], STRIDE) for k in range(len(scores))]
+    side = (scores.shape[1] - 1) * STRIDE + 1
+    return np.asarray(np.stack(found) / np.array([side, side, 1], np.float32), np.float32)
+
+
+DECODERS: dict[str, Callable[[Arrays], F32]] = {"movenet": _movenet, "posenet": _posenet}
+"""Formats of keypoint networks by the name in model cards: outputs -> keypoints (n, 17, 3), x and y as shares of the crop."""

@@ -1,0 +1,166 @@
+"""The detector stage: NanoDet's format against a plain reading of it, suppression, when it looks, and pictures of any shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from skimage import data
+
+from rtpose.backends import Session, open_session
+from rtpose.errors import InputError
+from rtpose.models import find
+from rtpose.stages.detect import Detector, frames_between, suppress
+from rtpose.types import Frame, Result
+
+
+class Scripted:
+    """A session that sees `boxes` (edges x0, y0, x1, y1 in px of its input) with `scores`, in NanoDet's format, and keeps its input."""
+
+    backend, device, precision = "scripted", "cpu", "f32"
+    outputs: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(
+        self, boxes: list[tuple[float, ...]] = (), scores: list[float] = (), size: tuple[int | None, int | None] = (None, None)
+    ):  # type: ignore[assignment]
+        self.boxes, self.scores = boxes, scores
+        self.inputs = {"image": ((None, *size, 3), np.dtype(np.uint8))}
+        self.seen: list[NDArray[np.uint8]] = []
+
+    def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        self.seen.append(feeds["image"].copy())
+        _, height, width, _ = feeds["image"].shape
+        grids = [
+            np.stack(np.meshgrid(np.arange(width // s), np.arange(height // s)), -1).reshape(-1, 2) * s + s / 2
+            for s in (8, 16, 32)
+        ]
+        centres = np.concatenate(grids)
+        strides = np.concatenate([np.full(len(g), s) for g, s in zip(grids, (8, 16, 32), strict=True)])
+        scores = np.zeros(len(centres), np.float32)
+        distances = np.zeros((len(centres), 4, 11), np.float32)
+        for box, score in zip(self.boxes, self.scores, strict=True):
+            reach = np.abs(np.array(box).reshape(2, 2) - centres[:, None]).reshape(-1, 4) / strides[:, None]
+            inside = (centres > box[:2]).all(1) & (centres < box[2:]).all(1) & (reach.max(1) < 10) & (scores == 0)
+            cell = int(np.flatnonzero(inside)[0])
+            scores[cell] = score
+            # A distribution over 0..10 with the wanted mean: all the weight on the two bins around it.
+            for side, way in enumerate(reach[cell]):
+                low = int(way)
+                distances[cell, side] = -30
+                distances[cell, side, low : low + 2] = np.log([1 - (way - low) + 1e-12, way - low + 1e-12])
+        return {"scores": scores[None], "distances": distances.reshape(1, -1, 44)}
+
+    def close(self) -> None: ...
+
+
+def picture(height: int, width: int) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), 200, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def nanodet() -> Session:
+    return open_session(find("nanodet", "detector").path, precision="f32")
+
+
+def test_boxes_come_back_in_pixels_of_the_picture() -> None:
+    # 832 x 416 on 416 x 256 is halved and gets 24 rows of grey above and below.
+    session = Scripted([(20, 64, 60, 164), (200, 40, 300, 140)], [0.6, 0.9])
+    found = Detector(session).detect(picture(416, 832))
+    np.testing.assert_allclose(found.scores, [0.9, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(found.xyxy, [[399.5, 31.5, 599.5, 231.5], [39.5, 79.5, 119.5, 279.5]], atol=0.01)
+    seen = session.seen[0]
+    assert seen.shape == (1, 256, 416, 3)
+    assert (seen[0, :24] == 114).all()
+    assert (seen[0, 232:] == 114).all()
+    assert (seen[0, 24:232] == 200).all()
+
+
+def test_the_input_is_as_the_network_fixes_it() -> None:
+    session = Scripted(size=(416, 416))
+    assert len(Detector(session).detect(picture(100, 400))) == 0
+    assert session.seen[0].shape == (1, 416, 416, 3)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 30)] * 4), max_size=12), st.floats(0.1, 0.9))
+def test_suppression_keeps_a_box_unless_a_better_kept_one_overlaps(corners: list[tuple[int, ...]], overlap: float) -> None:
+    boxes = np.array([(min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1) for a, b, c, d in corners], np.float32).reshape(-1, 4)
+
+    def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+        grids = [np.zeros((32, 32), bool), np.zeros((32, 32), bool)]
+        for grid, box in zip(grids, (a, b), strict=True):
+            x0, y0, x1, y1 = box.astype(int)
+            grid[y0:y1, x0:x1] = True
+        return float((grids[0] & grids[1]).sum() / (grids[0] | grids[1]).sum())
+
+    kept: list[int] = []
+    for k in range(len(boxes)):
+        if all(iou(boxes[k], boxes[j]) <= overlap + 1e-9 for j in kept):
+            kept.append(k)
+    assert suppress(boxes, overlap).tolist() == kept
+
+
+def looks(stage: Detector, frames: list[Frame]) -> list[int]:
+    return [frame.index for frame in frames if stage(Result(frame)).detections is not None]
+
+
+def test_it_looks_at_every_kth_frame_by_index_and_after_a_gap() -> None:
+    image = picture(32, 32)
+    steady = [Frame(k, k / 30, image, 0) for k in range(10)]
+    assert looks(Detector(Scripted(), every=4), steady) == [0, 4, 8]
+    assert looks(Detector(Scripted(), every=4), [steady[k] for k in (0, 3, 5, 6, 9)]) == [0, 5, 9]
+    gap = [Frame(k, k / 30 + (3 if k > 5 else 0), image, 0) for k in range(10)]
+    assert looks(Detector(Scripted(), every=4), gap) == [0, 4, 6]
+    assert looks(Detector(Scripted(), every=4), [Frame(k, k / 30, image, 0, independent=True) for k in range(3)]) == [0, 1, 2]
+
+
+@given(st.floats(0, 1000), st.floats(0.01, 2))
+def test_intervals_are_never_longer_than_asked(rate: float, seconds: float) -> None:
+    every = frames_between(rate, seconds)
+    assert every >= 1
+    assert every == 1 or every / rate <= seconds
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 16384), (16384, 1), (3, 700), (32, 32), (416, 416), (417, 1)])
+def test_pictures_of_any_shape(nanodet: Session, shape: tuple[int, int]) -> None:
+    found = Detector(nanodet).detect(picture(*shape))
+    assert (found.xyxy[:, :2] <= found.xyxy[:, 2:]).all()
+
+
+def test_it_finds_the_person_in_a_photograph_wherever_she_is(nanodet: Session) -> None:
+    astronaut = data.astronaut()
+    detector = Detector(nanodet)
+    found = detector.detect(astronaut)
+    assert found.scores[0] > 0.6
+    x0, y0, x1, y1 = found.xyxy[0]
+    assert x0 < 60
+    assert 0 <= y0 + 0.5 < 40
+    assert x1 > 350
+    assert y1 > 480
+    wide = np.full((512, 1200, 3), 90, np.uint8)
+    wide[:, 600:1112] = astronaut
+    moved = detector.detect(wide)
+    np.testing.assert_allclose(moved.xyxy[0], found.xyxy[0] + [600, 0, 600, 0], atol=40)
+    grey = np.repeat(astronaut.mean(2, keepdims=True), 3, 2).astype(np.uint8)
+    assert detector.detect(grey).scores[0] > 0.5
+
+
+def test_nobody_is_nobody(nanodet: Session) -> None:
+    result = Detector(nanodet)(Result(Frame(0, 0.0, data.coffee(), 0)))
+    assert result.detections is not None
+    assert result.detections.xyxy.shape[1:] == (4,)
+    empty = Detector(nanodet)(Result(Frame(0, 0.0, picture(480, 640), 0))).detections
+    assert empty is not None
+    assert len(empty) == 0
+
+
+def test_what_cannot_be_is_said() -> None:
+    with pytest.raises(InputError, match="unknown detector format 'yolo9': choose one of nanodet"):
+        Detector(Scripted(), "yolo9")
+    with pytest.raises(InputError, match="every 0-th frame"):
+        Detector(Scripted(), every=0)
