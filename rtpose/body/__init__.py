@@ -1,0 +1,1 @@
+"""The body as arrays: skinning, joints, fitting."""

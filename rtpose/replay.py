@@ -1,0 +1,172 @@
+"""`rtpose replay FILE`: results that were saved, shown in the viewer or drawn into their video again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from .body.camera import Camera, camera_for
+from .body.model import BodyModel, Lifted, load_body
+from .body.smpl import open_body
+from .errors import EndedEarly, InputError
+from .pipeline import Control, Report, Sink, run
+from .sinks.data import Header, Record, Records, read_results
+from .sinks.video import open_overlay
+from .sinks.viewer import ViewerSink
+from .sinks.window import display
+from .source import InfoSource, SourceInfo, open_source
+from .types import Frame, Result
+
+_BLANK = 70
+"""Grey level of the pictures where there is no video."""
+
+
+def replay(
+    file: Path,
+    *,
+    video: Path | None = None,
+    out: Path | None = None,
+    view: bool | None = None,
+    body_model: Path | None = None,
+    screenshot: Path | None = None,
+    overwrite: bool = False,
+    control: Control | None = None,
+) -> Report:
+    """Play a .jsonl or .npz results file in the viewer, or draw it into a video.
+
+    video: the pictures they were made from; by default the file's `source` if it is there, else grey ones. out: a video to
+    write. view: None shows a window unless there is `out` or no display. body_model: the body the results were fitted with, where it was
+    not the bundled one. screenshot: where the viewer's last picture is written. Raises InputError for a file that does not fit.
+    """
+    header, records = read_results(file)
+    if header.joints3d_names is None and out is None:
+        raise InputError(f"{file} holds no bodies to replay: run with a lifter, or give --out to draw its keypoints again")
+    lifted = None if header.joints3d_names is None else Lifted(_body(file, header, body_model), _cameras(header))
+    if view is None:
+        view = out is None
+    pictures = _pictures(file, header, video)
+    player = Player(file, header, records, pictures, paced=view and display())
+    sinks: list[Sink] = []
+    try:
+        if out is not None:
+            sinks.append(open_overlay(out, player.info, overwrite=overwrite, lifted=lifted))
+        if view or screenshot is not None:
+            viewer = ViewerSink(lifted, window=view and display(), screenshot=screenshot, overwrite=overwrite)
+            player.held = lambda: viewer.paused
+            sinks.append(viewer)
+        return run(player, [player.attach], sinks, control=control)
+    finally:
+        player.close()
+
+
+class Player:
+    """A source of the frames that results are about, and the stage `attach` that puts the results to them.
+
+    paced: at the pace of their times, held while `held` says so, and lasting until it is closed, so that the last picture stays.
+    """
+
+    name = "source"
+    status = ""
+
+    def __init__(self, file: Path, header: Header, records: Records, pictures: InfoSource | None, *, paced: bool) -> None:
+        self._file, self._header, self._records, self._pictures, self._paced = file, header, records, pictures, paced
+        self._waiting: dict[int, Record] = {}
+        self._closed = threading.Event()
+        self.held: Callable[[], bool] = lambda: False
+        self.notes: list[str] = []
+        self.info: SourceInfo = _info(header, records) if pictures is None else pictures.info
+
+    def frames(self) -> Iterator[Frame]:
+        begin: float | None = None
+        for frame in self._pair():
+            if self._paced:
+                while self.held() and not self._closed.wait(0.02):
+                    begin = None
+                if begin is None:
+                    begin = time.monotonic() - frame.time
+                if self._closed.wait(max(0.0, begin + frame.time - time.monotonic())):
+                    return
+            yield replace(frame, arrival=time.monotonic_ns())
+        if self._paced:
+            self._closed.wait()
+
+    def attach(self, result: Result) -> Result:
+        """The stage: the saved results of this frame."""
+        record = self._waiting.pop(result.frame.index)
+        return replace(result, people=record.people, bodies=record.bodies)
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._pictures is not None:
+            self._pictures.close()
+
+    def _pair(self) -> Iterator[Frame]:
+        blank = np.full((self._header.height, self._header.width, 3), _BLANK, np.uint8)
+        pictures = None if self._pictures is None else self._pictures.frames()
+        for record in self._records:
+            image = blank
+            if pictures is not None:
+                frame = next((f for f in pictures if f.index >= record.frame), None)
+                if frame is None or frame.index != record.frame:
+                    raise EndedEarly(f"the video ends before the results in {self._file} do, at frame {record.frame}")
+                image = frame.image
+            self._waiting[record.frame] = record
+            yield Frame(record.frame, record.time, image, 0, record.file)
+        if self._records.partial:
+            raise EndedEarly(f"the last line of {self._file} is cut off; everything before it was played")
+
+
+def _body(file: Path, header: Header, path: Path | None) -> BodyModel:
+    """The body that the results were fitted with."""
+    body = load_body() if path is None else open_body(path)
+    if header.body is not None and header.body[1] != body.sha256:
+        name, checksum = header.body
+        given = "the bundled body" if path is None else str(path)
+        raise InputError(
+            f"{file} was made with the body {name} (sha256 {checksum[:12]}...), not with {given}: give --body-model {name}"
+        )
+    return body
+
+
+def _cameras(header: Header) -> Callable[[int, int], Camera]:
+    """The camera that the results were fitted with; pictures of other sizes than the first have one that is guessed."""
+
+    def camera(width: int, height: int) -> Camera:
+        known = header.camera if (width, height) == (header.width, header.height) else None
+        return known or camera_for(width, height)
+
+    return camera
+
+
+def _pictures(file: Path, header: Header, video: Path | None) -> InfoSource | None:
+    """The pictures that the results are about, or None."""
+    if video is not None:
+        source = open_source(video)
+    else:
+        places = (Path(header.source), file.parent / Path(header.source).name)
+        found = next((p for p in places if p.is_file()), None)
+        if found is None:
+            return None
+        source = open_source(found)
+    if (source.info.width, source.info.height) != (header.width, header.height):
+        size = f"{source.info.width}x{source.info.height}"
+        source.close()
+        raise InputError(
+            f"{source.name} is {size}, the results in {file} are for {header.width}x{header.height}: give its own --video"
+        )
+    return source
+
+
+def _info(header: Header, records: Records) -> SourceInfo:
+    """What is known of results without their pictures: the rate is that of the first of them."""
+    times = [r.time for r in islice(records, 100)]
+    gaps = np.diff(times)
+    rate = Fraction(1 / float(np.median(gaps))).limit_denominator(1001) if len(gaps) and np.median(gaps) > 0 else Fraction(30)
+    return SourceInfo(header.source, header.width, header.height, rate, Fraction(1, 90_000))

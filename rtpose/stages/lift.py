@@ -1,0 +1,280 @@
+"""Lifting: from the 2D keypoints of each tracked person to a body, frame by frame, causally.
+
+A small network looks at the last half second and says how the bones are turned and how sure it is; the fitter moves that to where
+the keypoints are and the last frames let expect. Each identity has a state of its own: its body as last seen and how it moves,
+its shape, and where its feet stand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..body.camera import Camera, camera_for
+from ..body.fit import ACTIVE, LIMITED, LIMITS, Points, fit, place, translate
+from ..body.initial import FEATURES, MOMENTS, PREDICTED, features_into
+from ..body.model import BUNDLED, JOINT_NAMES, BodyModel
+from ..body.rotations import from_six, to_axis_angle, to_matrix
+from ..types import F32, F64, KEYPOINT_NAMES, Bodies, Result
+
+NAMES: tuple[str, ...] = KEYPOINT_NAMES + tuple(f"body_{name}" for name in JOINT_NAMES)
+"""What `Bodies.joints3d` holds: the keypoints of COCO, then the joints of the body."""
+
+Network = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
+"""The initialiser: `keypoints` (n, FEATURES) -> six (n, 18, 6), betas (n, b), turn_error (n, 18), place_error (n, 39)."""
+
+_DIFFICULTY = np.array([0.8, 0.8, 0.8, 0.9, 0.9, 0.9, 0.9, 1.0, 1.0, 1.1, 1.1, 1.3, 1.3, 1.0, 1.0, 1.1, 1.1])
+"""By how much each keypoint is misplaced, relative to others: hips are a matter of taste."""
+_SAID = np.array([PREDICTED.index(j) if j in PREDICTED else -1 for j in range(22)])
+_ABOVE = {10: 7, 11: 8, 20: 18, 21: 19}
+_FEET = ((7, 4), (8, 5))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How the fitter weighs things against each other. What is said for a frame is for one 1/30 s after the last.
+
+    keypoint: standard deviation of a keypoint that is surely seen, as a share of the person's size, at least `pixel` px; it grows
+    with the `trust`-th power of one over the confidence. robust: distance in those deviations at which a keypoint counts a
+    quarter. network: factor on the deviations that the network says. turn: rad a frame by which a bone differs from what the
+    last frames let expect, and agility: the same for every rad a frame that the network sees it turn. move: metres a frame, of
+    the pelvis. damping: share of its speed that a bone keeps for a frame; follow: share of a new speed that is believed.
+    shape: deviation of the betas from one frame to the next, until after `settle` seconds they stay. limit: rad beyond the
+    joints' limits. stand: metres, of a foot that stands. steps of Gauss and Newton a frame, and at the first one.
+    """
+
+    keypoint: float = 0.01
+    pixel: float = 1.5
+    trust: float = 3.0
+    robust: float = 4.0
+    network: float = 0.9
+    turn: float = 0.07
+    agility: float = 1.0
+    move: float = 0.08
+    damping: float = 0.85
+    follow: float = 0.7
+    shape: float = 0.1
+    settle: float = 1.5
+    limit: float = 0.1
+    stand: float = 0.015
+    steps: int = 2
+    first_steps: int = 4
+
+
+@dataclass
+class _State:
+    """What is known about one person."""
+
+    time: float
+    world: F64
+    translation: F64
+    betas: F64
+    vectors: F64
+    said: F64
+    swaying: F64 = field(default_factory=lambda: np.zeros((22, 3)))
+    turning: F64 = field(default_factory=lambda: np.zeros((22, 3)))
+    moving: F64 = field(default_factory=lambda: np.zeros(3))
+    age: float = 0.0
+    anchors: F64 = field(default_factory=lambda: np.zeros((2, 3)))
+    standing: F64 = field(default_factory=lambda: np.zeros(2))
+    """Seconds for which left and right ankle have stood on their anchors."""
+
+
+class Lifter:
+    """The stage. Raises nothing: people of whom too little is seen get a row of NaN.
+
+    network: what `open_session` gave for `lifter.onnx`. camera: from the pictures' width and height. The uncertainty it reports
+    is that of a point's place about the middle of the hips, along an axis; how far away a person is, is less sure than that.
+    """
+
+    name = "lift"
+
+    ENOUGH = 5
+    """Keypoints that must be seen for a body."""
+    SEEN = 0.15
+    """Confidence from which a keypoint counts."""
+    GAP = 0.7
+    """Seconds unseen after which a person begins anew."""
+    STEP, STILL = 0.1, 0.25
+    """A foot stands that for so many seconds moves less than so many sizes of the person a second."""
+
+    def __init__(
+        self,
+        body: BodyModel,
+        network: Network,
+        camera: Callable[[int, int], Camera] = camera_for,
+        weights: Weights | None = None,
+    ) -> None:
+        self._body, self._network, self._camera = body, network, camera
+        self._points = Points.of(body)
+        self._own_body = body.name == BUNDLED.name
+        """Whether the shape numbers of the network, which was trained with the bundled body, mean anything for this one."""
+        self._weights = weights or Weights()
+        self._states: dict[int, _State] = {}
+        self._history: dict[int, deque[tuple[float, F64, F64]]] = {}
+
+    def __call__(self, result: Result) -> Result:
+        frame, people = result.frame, result.people
+        if frame.independent:
+            self._states.clear()
+            self._history.clear()
+        camera = self._camera(frame.width, frame.height)
+        self._forget(frame.time)
+        n = len(people)
+        inputs = np.zeros((n, FEATURES), np.float32)
+        turns, sizes = np.empty((n, 3, 3)), np.zeros(n)
+        for i, (identity, keypoints) in enumerate(zip(people.ids.tolist(), people.keypoints, strict=True)):
+            confidences = np.where(keypoints[:, 2] >= self.SEEN, keypoints[:, 2], 0).astype(np.float64)
+            if (confidences > 0).sum() < self.ENOUGH:
+                continue
+            history = self._history.setdefault(identity, deque())
+            history.appendleft((frame.time, camera.rays(keypoints[:, :2]), confidences))
+            rays, seen = _moments(history)
+            sizes[i] = features_into(rays, seen, inputs[i], turns[i])
+        rows = [i for i in range(n) if sizes[i] > 0]
+        bodies = _empty(n, self._body.betas)
+        if len(rows):
+            said = self._network({"keypoints": inputs[rows]})
+            for row, i in enumerate(rows):
+                mine = {name: array[row].astype(np.float64) for name, array in said.items()}
+                self._lift(int(people.ids[i]), camera, mine, turns[i], sizes[i], bodies, i)
+        return dataclasses.replace(result, bodies=Bodies(**bodies, joint_names=NAMES))
+
+    def _forget(self, now: float) -> None:
+        for identity in [i for i, history in self._history.items() if now - history[0][0] > self.GAP]:
+            del self._history[identity]
+            self._states.pop(identity, None)
+
+    def _lift(
+        self, identity: int, camera: Camera, said: dict[str, F64], turn: F64, size: float, bodies: dict[str, F32], row: int
+    ) -> None:
+        weights = self._weights
+        now, rays, confidences = self._history[identity][0]
+        guess = (turn.T @ from_six(said["six"]))[_SAID]
+        for joint, above in _ABOVE.items():
+            guess[joint] = guess[above]
+        sureness = np.exp(-2 * said["turn_error"])[_SAID] / weights.network**2
+        deviation = np.maximum(weights.keypoint * size, weights.pixel / camera.fx) * _DIFFICULTY
+        sharpness = (confidences**weights.trust / deviation) ** 2
+
+        state = self._states.get(identity)
+        if state is None:
+            betas = said["betas"] if self._own_body else np.zeros(self._body.betas)
+            state = self._begin(now, guess, betas, rays, sharpness)
+            self._states[identity] = state
+            steps, elapsed = weights.first_steps, 0.0
+            expected, expected_weights = guess, np.zeros(22)
+            expected_translation, translation_weights = state.translation.copy(), np.full(3, 1e-4)
+        else:
+            steps, elapsed = weights.steps, max(now - state.time, 1e-3)
+            frames = 30 * elapsed
+            lasting = weights.damping**frames * elapsed
+            expected = to_matrix(state.turning * lasting) @ state.world
+            expected_translation = state.translation + state.moving * lasting
+            state.swaying += (1 - math.exp(-elapsed / 0.1)) * (
+                to_axis_angle(guess @ np.swapaxes(state.said, 1, 2)) / elapsed - state.swaying
+            )
+            state.said = guess
+            expected_weights = (weights.turn * frames + weights.agility * elapsed * np.linalg.norm(state.swaying, axis=1)) ** -2.0
+            translation_weights = np.full(3, 1 / (weights.move * frames) ** 2)
+        world, translation = expected.copy(), expected_translation.copy()
+        for ankle, knee in _FEET:  # no keypoint shows them: what the network says, evened out over a fifth of a second
+            flex = to_axis_angle(guess[knee].T @ guess[ankle])
+            if elapsed:
+                before = to_axis_angle(state.world[knee].T @ state.world[ankle])
+                flex = before + (flex - before) * (1 - math.exp(-elapsed / 0.2))
+            world[ankle] = world[knee] @ to_matrix(flex)
+        for joint, above in _ABOVE.items():
+            world[joint] = world[above]
+        learning = state.age < weights.settle
+        betas = state.betas.copy()
+        self._stand(state, self._history[identity], size, elapsed)
+        standing = np.where(state.standing >= self.STEP, 1 / weights.stand**2, 0.0)
+        fit(
+            self._body.parents, ACTIVE, state.vectors if not learning else self._points.vectors, self._points.shapes,
+            world, translation, betas, rays, sharpness, weights.robust**2, guess, sureness, expected, expected_weights,
+            expected_translation, translation_weights, 1 / (weights.shape**2 * max(30 * elapsed, 1)) if learning else math.inf,
+            state.anchors, standing, LIMITED, LIMITS, 1 / weights.limit**2, steps,
+        )  # fmt: skip
+        if elapsed:
+            follow = 1 - (1 - weights.follow) ** (30 * elapsed)
+            turning = to_axis_angle(world @ np.swapaxes(state.world, 1, 2)) / elapsed
+            state.turning += follow * (turning - state.turning)
+            state.moving += follow * ((translation - state.translation) / elapsed - state.moving)
+        if learning:
+            state.betas, state.vectors = betas, self._points.at(betas)
+        state.time, state.world, state.translation = now, world, translation
+        state.age += elapsed
+        self._write(state, said, bodies, row)
+
+    def _stand(self, state: _State, history: deque[tuple[float, F64, F64]], size: float, elapsed: float) -> None:
+        """Notice which feet stand: they hardly move in the picture, and are not lifted. Where one begins to, it is anchored."""
+        now, rays, confidences = history[0]
+        time, before, seen = next((h for h in history if h[0] <= now - self.STEP + 1e-6), history[-1])
+        ankles = np.empty((39, 3))
+        place(state.vectors, state.world, state.translation, ankles)
+        lowest = max((rays[k, 1] for k in (15, 16) if confidences[k] > 0), default=0.0)
+        for foot, k in enumerate((15, 16)):
+            sure = elapsed > 0 and now > time and min(confidences[k], seen[k]) > 0.3
+            moved = np.linalg.norm(rays[k] - before[k]) / size
+            if sure and moved < self.STILL * max(now - time, self.STEP) and rays[k, 1] > lowest - 0.2 * size:
+                if state.standing[foot] < self.STEP:
+                    state.anchors[foot] = ankles[k]
+                state.standing[foot] += elapsed
+            else:
+                state.standing[foot] = 0
+
+    def _begin(self, now: float, guess: F64, betas: F64, rays: F64, sharpness: F64) -> _State:
+        vectors = self._points.at(betas)
+        about_pelvis, translation = np.empty((17, 3)), np.empty(3)
+        place(vectors, guess, np.zeros(3), about_pelvis)
+        translate(about_pelvis, rays, sharpness, translation)
+        return _State(now, guess, translation, betas.copy(), vectors, guess)
+
+    def _write(self, state: _State, said: dict[str, F64], bodies: dict[str, F32], row: int) -> None:
+        local = state.world.copy()
+        local[1:] = np.swapaxes(state.world[self._body.parents[1:]], 1, 2) @ state.world[1:]
+        joints = np.empty((39, 3))
+        place(state.vectors, state.world, state.translation, joints)
+        bodies["rotations"][row] = to_axis_angle(local)
+        bodies["betas"][row] = state.betas
+        bodies["translation"][row] = state.translation - self._body.offsets(state.betas)[0]
+        bodies["joints3d"][row] = joints
+        bodies["uncertainty"][row] = np.exp(said["place_error"])
+
+
+def _empty(n: int, betas: int) -> dict[str, F32]:
+    shapes = {"rotations": (n, 22, 3), "betas": (n, betas), "translation": (n, 3), "joints3d": (n, 39, 3), "uncertainty": (n, 39)}
+    return {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
+
+
+def _moments(history: deque[tuple[float, F64, F64]]) -> tuple[F64, F64]:
+    """Rays (m, 17, 2) and confidences (m, 17) at `MOMENTS` before now, between the frames that there are.
+
+    What is older than the last moment needs is dropped from the history.
+    """
+    now = history[0][0]
+    rays, confidences = np.zeros((len(MOMENTS), 17, 2)), np.zeros((len(MOMENTS), 17))
+    newer = 0
+    for m, ago in enumerate(MOMENTS):
+        then = now - ago
+        while newer + 1 < len(history) and history[newer + 1][0] > then - 1e-6:
+            newer += 1
+        time, at, seen = history[newer]
+        if time <= then + 1e-6:
+            rays[m], confidences[m] = at, seen
+        elif newer + 1 < len(history):
+            before, at_before, seen_before = history[newer + 1]
+            share = (then - before) / (time - before)
+            rays[m] = share * at + (1 - share) * at_before
+            confidences[m] = np.where((seen > 0) & (seen_before > 0), np.minimum(seen, seen_before), 0)
+    while len(history) > 2 and history[-2][0] < now - MOMENTS[-1]:
+        history.pop()
+    return rays, confidences

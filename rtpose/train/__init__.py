@@ -1,0 +1,1 @@
+"""Training of the small networks; needs the extra `train`."""
