@@ -1,0 +1,404 @@
+"""Wires source, stages and sinks into a run: the only module that knows them all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+
+from .backends import Session, open_session
+from .body.camera import Camera, camera_for
+from .body.model import Lifted, load_body
+from .body.smpl import open_body
+from .errors import InputError
+from .evaluate import evaluate as score
+from .evaluate import print_tables
+from .models import find, models, verify
+from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run
+from .replay import replay
+from .settings import Outputs, Settings
+from .sinks.data import open_data
+from .sinks.progress import ProgressSink, summary
+from .sinks.video import open_overlay
+from .sinks.viewer import ViewerSink
+from .sinks.window import WindowSink, display
+from .source import InfoSource, Paced, SourceInfo, open_source
+from .stages.ankles import Ankles, read_weights
+from .stages.detect import Detector, frames_between
+from .stages.keypoints import KeypointEstimator
+from .stages.lift import Lifter
+from .stages.scores import Threshold
+from .stages.smooth import Smoother
+from .types import Frame, People, Result
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+class Networks:
+    """The loaded networks of a run: verified models and their sessions, by task, and the body that is fitted (None: no bodies).
+
+    Raises InputError for an unknown name, a corrupt file, a camera or a body file that cannot be.
+    """
+
+    def __init__(self, settings: Settings, info: SourceInfo) -> None:
+        self.settings = settings
+        names = {"detector": settings.detector, "keypoints": settings.keypoints}
+        names |= {task: name for task, name in (("ankles", settings.ankles), ("lifter", settings.lifter)) if name != "none"}
+        self.models = {task: find(name, task) for task, name in names.items()}
+        for model in self.models.values():
+            verify(model)
+        self.lifted: Lifted | None = None
+        if "lifter" in self.models:
+            body = load_body() if settings.body_model is None else open_body(settings.body_model)
+            self.lifted = Lifted(body, _cameras(settings, info))
+        # The detector and the keypoint network run at the same time only on frames that the detector looks at, so each has
+        # the whole budget; the lifter is too small to share.
+        threads = settings.threads or processors()
+        # In int8 the detector costs more accuracy than is allowed, so that the keypoint network alone has such a form.
+        self.detector = self._open("detector", "auto" if settings.precision == "int8" else settings.precision, threads)
+        self.keypoints = self._open("keypoints", settings.precision, threads)
+        self.lifter = self._open("lifter", "f32", 1) if self.lifted is not None else None
+
+    def _open(self, task: str, precision: str, threads: int) -> Session:
+        return open_session(self.models[task].path, backend=self.settings.backend, precision=precision, threads=threads)
+
+    def describe(self) -> dict[str, str]:
+        """What computes the results, for their header."""
+        names = {task: model.name for task, model in self.models.items()}
+        return names | {"backend": self.keypoints.backend, "precision": self.keypoints.precision}
+
+
+def _cameras(settings: Settings, info: SourceInfo) -> Callable[[int, int], Camera]:
+    """The camera for pictures of a size: what the user said, else what the source's metadata say, else a guess."""
+    given = (settings.focal, settings.fov, settings.calibration)
+    focal = info.focal if all(value is None for value in given) else settings.focal
+
+    @lru_cache(maxsize=16)
+    def camera(width: int, height: int) -> Camera:
+        return camera_for(width, height, focal=focal, fov=settings.fov, calibration=settings.calibration)
+
+    camera(info.width, info.height)  # what is wrong with it is said before the work starts
+    return camera
+
+
+def make_stages(networks: Networks, info: SourceInfo) -> list[Stage]:
+    """The stages of a run, in order, each with its networks and compiled code warm."""
+    settings, models = networks.settings, networks.models
+
+    def fresh() -> list[Stage]:
+        stages: list[Stage] = [
+            Detector(
+                networks.detector,
+                models["detector"].decoder,
+                every=settings.detect_every or frames_between(float(info.rate)),
+            ),
+            KeypointEstimator(networks.keypoints, models["keypoints"].decoder, max_people=settings.max_people),
+        ]
+        if "ankles" in models:
+            weights = read_weights(models["ankles"].path, models["ankles"].decoder, models["keypoints"].decoder)
+            stages.append(Ankles(weights))
+        stages.append(Smoother())
+        if settings.min_pose_score > 0 or settings.min_keypoint_score > 0:
+            stages.append(Threshold(settings.min_pose_score, settings.min_keypoint_score))
+        if networks.lifter is not None and networks.lifted is not None:
+            stages.append(Lifter(networks.lifted.body, networks.lifter, networks.lifted.camera))
+        return stages
+
+    _warm(fresh(), info)
+    return fresh()
+
+
+def _warm(stages: Sequence[Stage], info: SourceInfo) -> None:
+    """Let everything be called once: the first call compiles, and a live source must not wait for that."""
+    frame = Frame(0, 0.0, np.zeros((info.height, info.width, 3), np.uint8), 0)
+    detector, keypoints, *later = stages
+    result = keypoints(detector(Result(frame)))
+    if isinstance(keypoints, KeypointEstimator):
+        keypoints.estimate(frame.image, np.array([[0, 0, info.width, info.height]], np.float32))
+    # Nobody is in that picture, so somebody is made up for the rest.
+    grid = np.stack([info.width * np.linspace(0.4, 0.6, 17), info.height * np.linspace(0.1, 0.9, 17), np.full(17, 0.9)], -1)
+    points = grid[None].astype(np.float32)
+    box = np.array([[0, 0, info.width, info.height]], np.float32)
+    somebody = People(np.ones(1, np.int64), box, np.ones(1, np.float32), points, np.zeros((1, 17), np.uint8), points)
+    for time in (0.0, 0.04):
+        result = Result(replace(frame, time=time), people=somebody)
+        for stage in later:
+            result = stage(result)
+
+
+def make_sinks(outputs: Outputs, networks: Networks, info: SourceInfo, live: bool) -> list[Sink]:
+    """The sinks that write files or show a window. Raises InputError for an output that cannot be written."""
+    sinks: list[Sink] = []
+    if outputs.save is not None:
+        path = None if outputs.save == "-" else Path(outputs.save)
+        mode = "live" if live else "offline"
+        sinks.append(
+            open_data(path, info, models=networks.describe(), mode=mode, lifted=networks.lifted, overwrite=outputs.overwrite)
+        )
+    if outputs.out is not None:
+        sinks.append(open_overlay(Path(outputs.out), info, overwrite=outputs.overwrite, lifted=networks.lifted))
+    view = outputs.view if outputs.view is not None else live and display()
+    if outputs.screenshot is not None or (view and networks.lifted is not None and find_spec("open3d") is not None):
+        sinks.append(
+            ViewerSink(networks.lifted, window=view and display(), screenshot=outputs.screenshot, overwrite=outputs.overwrite)
+        )
+    elif view:
+        sinks.append(WindowSink(info))
+    return sinks
+
+
+def _paced(source: InfoSource, live: bool | None) -> tuple[InfoSource, bool]:
+    """The source at the pace that the mode wants, and the mode (None: what the source is)."""
+    if live is None:
+        live = source.info.live
+    if live and not source.info.live:
+        source = Paced(source)
+    return source, live
+
+
+def process(
+    spec: str,
+    settings: Settings,
+    outputs: Outputs,
+    *,
+    live: bool | None = None,
+    sequence: bool = False,
+) -> int:
+    """Run the source named by `spec` into the outputs, with progress and a closing table; return the exit code.
+
+    Everything said goes to the standard error. Raises RtposeError with one clear line for what went wrong.
+    """
+    console = Console(stderr=True, highlight=False)
+    source = open_source(spec, sequence=sequence)
+    try:
+        source, live = _paced(source, live)
+        networks = Networks(settings, source.info)
+        sinks = make_sinks(outputs, networks, source.info, live)
+        stages = make_stages(networks, source.info)
+    except BaseException:
+        source.close()
+        raise
+    sinks.append(ProgressSink(None if source.info.live else source.info.frames, console))
+    control = Control()
+    with _interrupts(control):
+        report = run(source, stages, sinks, live=live, control=control)
+    for note in source.notes:
+        console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
+    console.print(summary(report))
+    if report.ended_early is not None:
+        raise report.ended_early
+    return INTERRUPTED if control.interrupted else 0
+
+
+def play(
+    file: Path,
+    *,
+    video: Path | None = None,
+    out: Path | None = None,
+    view: bool | None = None,
+    body_model: Path | None = None,
+    screenshot: Path | None = None,
+    overwrite: bool = False,
+) -> int:
+    """What `rtpose replay` does; return the exit code. See `replay.replay`."""
+    console, control = Console(stderr=True, highlight=False), Control()
+    with _interrupts(control):
+        report = replay(
+            file,
+            video=video,
+            out=out,
+            view=view,
+            body_model=body_model,
+            screenshot=screenshot,
+            overwrite=overwrite,
+            control=control,
+        )
+    console.print(summary(report))
+    if report.ended_early is not None:
+        raise report.ended_early
+    return INTERRUPTED if control.interrupted else 0
+
+
+def with_preset(name: str, chosen: dict[str, str]) -> dict[str, str]:
+    """The networks of a preset, as fields of `Settings`, except where `chosen` names others. `paper`: YOLOv3, PoseNet and the
+    paper's regression of ankles.
+
+    Raises InputError for an unknown preset, and where the user has not imported a YOLOv3 nor chosen another detector.
+    """
+    if name != "paper":
+        raise InputError(f"unknown preset {name!r}: there is paper")
+    networks = {"keypoints": "posenet", "ankles": "paper", **chosen}
+    if "detector" in networks:
+        return networks
+    detectors = {model.name for model in models().values() if model.task == "detector" and model.decoder.startswith("yolov3 ")}
+    if not detectors:
+        raise InputError(
+            "--preset paper needs a YOLOv3 of yours: rtpose models import-darknet yolov3.cfg yolov3.weights"
+            " (or yolov3-tiny); or give --detector"
+        )
+    # The full network where there is one, else the tiny one, else what else there is.
+    best = min(detectors, key=lambda found: (found != "yolov3", found != "yolov3-tiny", found))
+    return {"detector": best, **networks}
+
+
+def evaluate(
+    annotations: Path,
+    pictures: Path,
+    settings: Settings,
+    *,
+    sheet: Path | None = None,
+    save: Path | None = None,
+) -> int:
+    """What `rtpose evaluate` does; return the exit code. A detector called "labels" stands for the labelled boxes."""
+    names = {"detector": settings.detector, "keypoints": settings.keypoints, "ankles": settings.ankles}
+    chosen = {task: find(name, task) for task, name in names.items() if name not in ("none", "labels")}
+    for model in chosen.values():
+        verify(model)
+
+    def session(task: str) -> Session:
+        threads = settings.threads or processors()
+        return open_session(chosen[task].path, backend=settings.backend, precision=settings.precision, threads=threads)
+
+    detector = Detector(session("detector"), chosen["detector"].decoder) if "detector" in chosen else None
+    keypoints = KeypointEstimator(session("keypoints"), chosen["keypoints"].decoder)
+    weights = None
+    if "ankles" in chosen:
+        weights = read_weights(chosen["ankles"].path, chosen["ankles"].decoder, chosen["keypoints"].decoder)
+    figures = score(
+        annotations, pictures, keypoints.estimate, find=None if detector is None else detector.detect, ankles=weights, sheet=sheet
+    )
+    if save is not None:
+        save.write_text(json.dumps({"networks": names, **figures}, indent=1) + "\n", encoding="utf-8")
+    print_tables(figures, Console())
+    return 0
+
+
+def retrain_ankles(data: Path, out: Path, recipe: str, seed: int) -> int:
+    """What `rtpose train ankles` does; return the exit code."""
+    _need_torch()
+    if recipe == "paper":
+        from .train.paper import train_paper
+
+        model = train_paper(data, out, seed=seed)
+    else:
+        from .train.ankles import train_default
+
+        model = train_default(data, out, seed=seed)
+    print(model.path)
+    return 0
+
+
+def retrain_lifter(data: Path, out: Path, steps: int, seed: int) -> int:
+    """What `rtpose train lifter` does; return the exit code."""
+    _need_torch()
+    from .train.lifter import train_lifter
+
+    print(train_lifter(data, out, steps=steps, seed=seed))
+    return 0
+
+
+def _need_torch() -> None:
+    if find_spec("torch") is None:
+        raise InputError("training needs PyTorch: pip install 'rtpose[train]'")
+
+
+@contextmanager
+def _interrupts(control: Control) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) finishes what was read, the second drops it."""
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        if control.interrupted:
+            control.cancel()
+        control.interrupted = True
+        control.stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {s: signal.signal(s, heard) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+def track(source: str | int | Path, *, live: bool | None = None, sequence: bool = False, **settings: Any) -> Iterator[Result]:
+    """Yield a `Result` for every frame of the source, computed ahead of you on other threads.
+
+    source: what `rtpose SOURCE` takes, or a camera's number. live: None decides by the source. settings: fields of `Settings`.
+    Leaving the loop ends the run. Raises InputError at the first `next`, StageError or EndedEarly after the last good result.
+    """
+    opened = open_source(str(source), sequence=sequence)
+    feed: Channel[Result] = Channel(2)
+    control = Control()
+    ended: list[BaseException | Report] = []
+    try:
+        chosen = Settings(**settings)
+        opened, live = _paced(opened, live)
+        stages = make_stages(Networks(chosen, opened.info), opened.info)
+    except BaseException:
+        opened.close()
+        raise
+
+    def work() -> None:
+        try:
+            ended.append(run(opened, stages, [_Feed(feed)], live=live, control=control))
+        except BaseException as error:
+            ended.append(error)
+        finally:
+            feed.close()
+
+    thread = threading.Thread(target=work, name="rtpose-track", daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                yield feed.get()
+            except Closed:
+                break
+    finally:
+        control.cancel()
+        feed.cancel()
+        thread.join()
+    outcome = ended[0]
+    if isinstance(outcome, BaseException):
+        raise outcome
+    if outcome.ended_early is not None:
+        raise outcome.ended_early
+
+
+class _Feed:
+    """The sink behind `track`: hands results to the caller's loop."""
+
+    name = "caller"
+    latest = False
+    main_thread = False
+
+    def __init__(self, channel: Channel[Result]) -> None:
+        self._channel = channel
+
+    def write(self, result: Result) -> None:
+        self._channel.put(result)
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,440 @@
+"""The command line: arguments only; what they set going lives in `app`, `doctor` and `models`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from . import __version__
+from .errors import RtposeError
+from .settings import Outputs, Settings
+
+app = App(
+    name="rtpose",
+    version=__version__,
+    help="People in a camera, a stream or a video as 2D keypoints, 3D joints and body meshes, in real time.",
+    help_epilogue="Examples:\n\n"
+    "  rtpose --camera 0                                        a live window\n\n"
+    "  rtpose match.mp4 --out overlay.mp4 --save match.jsonl    a video, a drawn copy, the data\n\n"
+    "  rtpose rtsp://camera.local/stream --save people.jsonl    a network camera\n\n"
+    "  rtpose 'photos/*.jpg' --out drawn/                       pictures",
+)
+INPUT = Group("Input", sort_key=1)
+OUTPUT = Group("Output", sort_key=2)
+NETWORKS = Group("Networks", sort_key=3)
+BODIES = Group("Bodies", sort_key=4)
+SPEED = Group("Speed", sort_key=5)
+
+
+def _say(message: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("MB", "s") else "left", overflow="fold")
+    return table
+
+
+@app.default
+def track(
+    source: Annotated[
+        str | None,
+        Parameter(
+            group=INPUT,
+            help="A video file, a stream (rtsp://, http://, udp://), a picture, a folder or glob of pictures, a camera's"
+            " number, or a GStreamer pipeline.",
+        ),
+    ] = None,
+    /,
+    *,
+    camera: Annotated[int | None, Parameter(group=INPUT, help="The camera with this number.")] = None,
+    live: Annotated[
+        bool | None,
+        Parameter(
+            negative="--offline",
+            group=INPUT,
+            help="Live: the newest frame matters and late ones are dropped, as for cameras and streams. Offline: every"
+            " frame is processed, as for files.",
+        ),
+    ] = None,
+    sequence: Annotated[
+        bool, Parameter(negative="", group=INPUT, help="The pictures are frames of one scene, not independent of each other.")
+    ] = False,
+    out: Annotated[
+        str | None, Parameter(group=OUTPUT, help="Write the frames with people drawn in: a video file, or a folder for pictures.")
+    ] = None,
+    save: Annotated[
+        str | None,
+        Parameter(group=OUTPUT, help="Write the results as JSON Lines (.jsonl; - is the standard output) or arrays (.npz)."),
+    ] = None,
+    view: Annotated[
+        bool | None, Parameter(group=OUTPUT, help="Show a window. On for live sources where there is a display.")
+    ] = None,
+    overwrite: Annotated[bool, Parameter(negative="", group=OUTPUT, help="Replace output files that exist.")] = False,
+    screenshot: Annotated[
+        Path | None, Parameter(group=OUTPUT, help="Write the last view of the bodies as a picture; needs no display.")
+    ] = None,
+    preset: Annotated[
+        Literal["paper"] | None,
+        Parameter(
+            group=NETWORKS, help="The paper's own: your YOLOv3 (see models import-darknet), PoseNet, its regression of ankles."
+        ),
+    ] = None,
+    detector: Annotated[str | None, Parameter(group=NETWORKS, help=f"What finds people; by default {Settings.detector}.")] = None,
+    keypoints: Annotated[
+        str | None,
+        Parameter(group=NETWORKS, help=f"What finds their joints: movenet-thunder, posenet; by default {Settings.keypoints}."),
+    ] = None,
+    ankles: Annotated[
+        str | None, Parameter(group=NETWORKS, help=f"What corrects ankles: default, paper, none; by default {Settings.ankles}.")
+    ] = None,
+    min_pose_score: Annotated[
+        float, Parameter(group=NETWORKS, help="Leave out people whose keypoints have less confidence, on average.")
+    ] = Settings.min_pose_score,
+    min_keypoint_score: Annotated[
+        float, Parameter(group=NETWORKS, help="Leave out keypoints of less confidence.")
+    ] = Settings.min_keypoint_score,
+    lifter: Annotated[str, Parameter(group=NETWORKS, help="What turns joints into bodies: lifter, none.")] = Settings.lifter,
+    backend: Annotated[
+        str, Parameter(group=NETWORKS, help="What runs the networks: auto, openvino, onnxruntime, tensorrt, tensorrt_rtx.")
+    ] = "auto",
+    precision: Annotated[
+        str,
+        Parameter(
+            group=NETWORKS,
+            help="auto, f32, bf16, int8 (the keypoint network; the detector then as auto), or f16 on a GPU. auto is bf16 where the"
+            " processor computes it natively.",
+        ),
+    ] = "auto",
+    focal: Annotated[float | None, Parameter(group=BODIES, help="The camera's focal length in px.")] = None,
+    fov: Annotated[float | None, Parameter(group=BODIES, help="Its field of view across the longer side, degrees.")] = None,
+    calibration: Annotated[
+        Path | None, Parameter(group=BODIES, help="A calibration file (JSON, or OpenCV's or ROS's YAML).")
+    ] = None,
+    body_model: Annotated[
+        Path | None, Parameter(group=BODIES, help="An SMPL file of yours in place of the bundled body.")
+    ] = None,
+    threads: Annotated[int, Parameter(group=SPEED, help="Threads for all networks together; 0 takes every processor.")] = 0,
+    detect_every: Annotated[
+        int | None, Parameter(group=SPEED, help="Look for new people in every so-many-th frame; by default four times a second.")
+    ] = None,
+    max_people: Annotated[int, Parameter(group=SPEED, help="Follow so many people at most.")] = Settings.max_people,
+) -> int:
+    """Track the people of SOURCE."""
+    from .app import process, with_preset
+
+    named = {"detector": detector, "keypoints": keypoints, "ankles": ankles}
+    networks = {task: name for task, name in named.items() if name is not None}
+    if preset is not None:
+        networks = with_preset(preset, networks)
+    if preset == "paper" and lifter != "none":
+        _say("[yellow]note:[/yellow] bodies come from the default lifter: there is no HMR checkpoint")
+    settings = Settings(
+        **networks,
+        lifter=lifter,
+        min_pose_score=min_pose_score,
+        min_keypoint_score=min_keypoint_score,
+        backend=backend,
+        precision=precision,
+        threads=threads,
+        detect_every=detect_every,
+        max_people=max_people,
+        focal=focal,
+        fov=fov,
+        calibration=calibration,
+        body_model=body_model,
+    )
+    if (source is None) == (camera is None):
+        raise CycloptsError(msg="say what to track: a SOURCE or --camera N, not both (rtpose --help)")
+    outputs = Outputs(out=out, save=save, view=view, screenshot=screenshot, overwrite=overwrite)
+    return process(source if source is not None else str(camera), settings, outputs, live=live, sequence=sequence)
+
+
+@app.command
+def replay(
+    file: Path,
+    /,
+    *,
+    video: Path | None = None,
+    out: Path | None = None,
+    view: bool | None = None,
+    body_model: Path | None = None,
+    screenshot: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Show saved results (.jsonl, .npz) in the viewer, or draw them into their video again.
+
+    Parameters
+    ----------
+    file
+        What --save wrote.
+    video
+        The pictures, where they are no longer at the place that the results name.
+    out
+        Draw into this video.
+    view
+        Show a window. On unless --out is given.
+    body_model
+        The SMPL file that the bodies were fitted with.
+    screenshot
+        Write the last view as a picture; needs no display.
+    overwrite
+        Replace output files that exist.
+    """
+    from .app import play
+
+    return play(file, video=video, out=out, view=view, body_model=body_model, screenshot=screenshot, overwrite=overwrite)
+
+
+models = App(name="models", help="The networks that are here.")
+app.command(models)
+
+
+@models.default
+def list_models() -> int:
+    """List the networks with task, licence, size and checksum, and verify their files."""
+    from .models import models as registered
+    from .models import verify
+
+    table = _table("models", "name", "task", "licence", "MB", "sha256", "file")
+    broken: list[str] = []
+    for model in registered().values():
+        try:
+            verify(model)
+            state = "ok"
+        except RtposeError as error:
+            broken.append(str(error))
+            state = "[red]broken[/red]"
+        table.add_row(model.name, model.task, model.licence, f"{model.size / 1e6:.1f}", model.sha256[:16], state)
+    Console().print(table)
+    for line in broken:
+        _say(f"[red]rtpose:[/red] {escape(line)}")
+    return 1 if broken else 0
+
+
+@models.command
+def import_darknet(cfg: Path, weights: Path, /, *, name: str | None = None, size: int | None = None) -> int:
+    """Turn Darknet's YOLOv3 files (yolov3, -tiny, -spp) into a detector for --detector.
+
+    Parameters
+    ----------
+    cfg
+        The network's .cfg.
+    weights
+        Its .weights.
+    name
+        How it is called afterwards; by default as the .weights file.
+    size
+        Side of the input in px, divisible by 32; by default what the .cfg says.
+    """
+    from .models.darknet import import_darknet as convert
+
+    model = convert(cfg, weights, name=name, size=size)
+    _say(f"{escape(str(model.path))}: use it with --detector {escape(model.name)}")
+    return 0
+
+
+@app.command
+def evaluate(
+    annotations: Path,
+    pictures: Path,
+    /,
+    *,
+    detector: str = Settings.detector,
+    keypoints: str = Settings.keypoints,
+    ankles: str = Settings.ankles,
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    sheet: Path | None = None,
+    save: Path | None = None,
+) -> int:
+    """Score networks against labelled pictures: OKS AP and AR, PCK of each joint, ankles by confidence and visibility.
+
+    Parameters
+    ----------
+    annotations
+        Labels of keypoints in COCO's format (JSON).
+    pictures
+        Folder with the pictures; those that are not there are left out.
+    detector
+        What finds people; "labels" takes the labelled boxes.
+    keypoints
+        What finds their joints.
+    ankles
+        What corrects ankles: default, paper, none.
+    backend
+        What runs the networks.
+    precision
+        auto, f32 or bf16.
+    threads
+        Threads for all networks together; 0 takes every processor.
+    sheet
+        Draw the worst people into this picture.
+    save
+        Write the figures into this file, as JSON.
+    """
+    from .app import evaluate as run
+
+    settings = Settings(
+        detector=detector, keypoints=keypoints, ankles=ankles, backend=backend, precision=precision, threads=threads
+    )
+    return run(annotations, pictures, settings, sheet=sheet, save=save)
+
+
+train = App(name="train", help="Train the small networks again; needs the extra 'train'.")
+app.command(train)
+
+
+@train.command(name="ankles")
+def train_ankles(*, data: Path, out: Path, recipe: Literal["default", "paper"] = "default", seed: int = 0) -> int:
+    """Train the networks that correct ankles.
+
+    Parameters
+    ----------
+    data
+        Folder with coco_keypoints and coco_images.
+    out
+        Folder for weights, card, curves and tables; a run that was stopped goes on from what is there.
+    recipe
+        Ours, or the paper's four networks.
+    seed
+        Of everything random.
+    """
+    from .app import retrain_ankles
+
+    return retrain_ankles(data, out, recipe, seed)
+
+
+@train.command(name="lifter")
+def train_lifter(*, data: Path, out: Path, steps: int = 24000, seed: int = 0) -> int:
+    """Train the network that turns joints into bodies.
+
+    Parameters
+    ----------
+    data
+        Folder with mocap, coco_keypoints and coco_images.
+    out
+        Folder for weights, card and curve; a run that was stopped goes on from what is there.
+    steps
+        How many batches.
+    seed
+        Of everything random.
+    """
+    from .app import retrain_lifter
+
+    return retrain_lifter(data, out, steps, seed)
+
+
+engines = App(name="engines", help="Engines for NVIDIA GPUs: compile networks with TensorRT, list, check and remove them.")
+app.command(engines)
+
+
+@engines.command
+def build(*names: str, precision: str = "auto", targets: str = "") -> int:
+    """Compile engines for the GPU at hand or, with --targets, for those of other machines (TensorRT-RTX only; no GPU needed here).
+
+    Parameters
+    ----------
+    names
+        Networks; all that have a recipe and weights, if none is named.
+    precision
+        auto (the recipe's usual one), f16, f32, or all.
+    targets
+        GPU generations to build for ahead of time, as sm86,sm89,sm120.
+    """
+    from .backends.tensorrt import build_engines
+
+    table = _table("engines", "network", "precision", "for", "MB", "s", "")
+    for built in build_engines(names, precision=precision, targets=tuple(t for t in targets.split(",") if t), say=_say):
+        if built.skipped:
+            table.add_row(built.network, "", "", "", "", f"skipped, {built.skipped}")
+        else:
+            seconds = "" if built.seconds is None else f"{built.seconds:.1f}"
+            state = "was there" if built.seconds is None else "built"
+            table.add_row(built.network, built.precision, " ".join(built.targets), f"{built.size / 1e6:.1f}", seconds, state)
+    Console().print(table)
+    return 0
+
+
+@engines.command(name="list")
+def list_engines() -> int:
+    """List the engines in the cache, and what their self-check measured."""
+    from .engines import Store
+
+    store = Store()
+    table = _table(f"engines in {store.folder}", "network", "precision", "runtime", "for", "MB", "self-check")
+    for entry in store.entries():
+        key = entry.key
+        figures = "not yet" if entry.figures is None else ", ".join(f"{k} {v:.3g}" for k, v in entry.figures.items())
+        place = " ".join((*key["targets"], key["gpu"]))
+        runtime = f"{key['flavour']} {key['version']}"
+        table.add_row(key["network"], key["precision"], runtime, place, f"{entry.size / 1e6:.1f}", figures)
+    Console().print(table)
+    return 0
+
+
+@engines.command
+def check(*names: str) -> int:
+    """Run engines on the GPU at hand against f32 results, as on first use, and show how far they are from them.
+
+    Parameters
+    ----------
+    names
+        Networks; all that have a recipe and weights, if none is named.
+    """
+    from .backends.tensorrt import check_engines
+
+    table = _table("self-check", "network", "precision", "measure", "found", "at most")
+    for recipe, precision, figures in check_engines(names):
+        for measure, value in figures.items():
+            table.add_row(recipe.network, precision, measure, f"{value:.3g}", f"{recipe.bounds.get(measure, 0.0):.3g}")
+    Console().print(table)
+    return 0
+
+
+@engines.command
+def clean() -> int:
+    """Remove every engine from the cache."""
+    from .engines import Store
+
+    store = Store()
+    _say(f"freed {store.clean() / 1e6:.1f} MB in {store.folder}")
+    return 0
+
+
+@app.command
+def doctor(*, selfcheck: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Say what is installed, which backends, precisions, cameras and displays there are, and what to do about what is missing.
+
+    Parameters
+    ----------
+    selfcheck
+        Also run every backend on a rendered clip whose truth is known, and say whether people and bodies are right.
+    """
+    from .doctor import examine
+
+    return examine(check=selfcheck)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        code = app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _say(f"[red]rtpose:[/red] {escape(' '.join(str(error).split()))}")
+        code = 2
+    except RtposeError as error:
+        _say(f"[red]rtpose:[/red] {escape(' '.join(str(error).split()))}")
+        code = error.exit_code
+    except BrokenPipeError:
+        code = 1
+    sys.exit(code)

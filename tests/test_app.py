@@ -1,0 +1,48 @@
+"""Whole runs from Python: the same bytes twice, threads equal to the loop, and loops that may be left."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+import rtpose
+from rtpose.app import Networks, make_sinks, make_stages
+from rtpose.errors import InputError
+from rtpose.pipeline import run, run_inline
+from rtpose.settings import Outputs, Settings
+from rtpose.source import open_source
+
+
+def lines_of(clip: Path, path: Path, runner) -> bytes:
+    source = open_source(str(clip))
+    networks = Networks(Settings(threads=2), source.info)
+    sinks = make_sinks(Outputs(save=str(path), view=False), networks, source.info, live=False)
+    runner(source, make_stages(networks, source.info), sinks)
+    return path.read_bytes()
+
+
+def test_the_same_bytes_twice_and_from_the_plain_loop(person_clip: Path, tmp_path: Path) -> None:
+    first = lines_of(person_clip, tmp_path / "a.jsonl", run)
+    assert first == lines_of(person_clip, tmp_path / "b.jsonl", run)
+    assert first == lines_of(person_clip, tmp_path / "c.jsonl", run_inline)
+    assert first.count(b"\n") > 10
+
+
+def test_track_yields_every_frame(person_clip: Path) -> None:
+    results = list(rtpose.track(person_clip))
+    assert [r.frame.index for r in results] == list(range(len(results)))
+    assert {tuple(r.people.ids.tolist()) for r in results[10:]} == {(1,)}
+
+
+def test_leaving_the_loop_ends_the_run(person_clip: Path) -> None:
+    for result in rtpose.track(person_clip):
+        if result.frame.index == 3:
+            break
+    assert not [t for t in threading.enumerate() if t.name.startswith("rtpose-")]
+
+
+def test_track_refuses_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        next(rtpose.track(tmp_path / "nothing.mp4"))

@@ -1,0 +1,249 @@
+"""The command as a user meets it: real processes, real files, one clear line for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+import rtpose
+from rtpose.models import find
+
+from .conftest import REPOSITORY
+
+
+def rtpose_command(
+    *arguments: object, env: dict[str, str] | None = None, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rtpose", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str, code: int = 2) -> None:
+    """One line on the standard error that holds the words; the exit code; no traceback."""
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("rtpose: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word.lower() in lines[0].lower(), lines[0]
+
+
+def test_a_video_becomes_lines_and_an_overlay(person_clip: Path, tmp_path: Path) -> None:
+    save, out = tmp_path / "people.jsonl", tmp_path / "overlay.mp4"
+    done = rtpose_command(person_clip, "--save", save, "--out", out)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in save.read_text().splitlines()]
+    with av.open(str(person_clip)) as container:
+        times = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    with av.open(str(out)) as container:
+        drawn = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    assert [line["frame"] for line in lines[1:]] == list(range(len(times)))
+    assert [line["time"] for line in lines[1:]] == pytest.approx(times, abs=1e-9)
+    assert drawn == pytest.approx(times, abs=1e-6)
+    header = lines[0]
+    assert (header["rtpose"], header["width"], header["height"], header["mode"]) == (1, 640, 480, "offline")
+    people = lines[20]["people"]
+    assert len(people) == 1
+    assert len(people[0]["keypoints"]) == 17
+    # The astronaut's face, by the eye of the writer: at (225, 110) of the photograph, whose centre the clip sways about.
+    nose = people[0]["keypoints"][0]
+    assert 200 < nose[0] < 420
+    assert 40 < nose[1] < 200
+    assert "fps" in done.stderr
+    assert "p95" in done.stderr
+
+
+def test_existing_files_are_refused_and_kept(person_clip: Path, tmp_path: Path) -> None:
+    for option, name in (("--save", "people.jsonl"), ("--out", "overlay.mp4")):
+        path = tmp_path / name
+        path.write_text("precious")
+        refused(rtpose_command(person_clip, option, path), name, "--overwrite")
+        assert path.read_text() == "precious"
+
+
+def test_the_last_good_file_outlives_a_run_that_never_starts(tmp_path: Path) -> None:
+    path, clip = tmp_path / "people.jsonl", tmp_path / "text.mp4"
+    path.write_text("precious")
+    clip.write_text("this is no video")
+    refused(rtpose_command(clip, "--save", path, "--overwrite"), "text.mp4")
+    assert path.read_text() == "precious"
+
+
+def truncated(clip: Path, path: Path) -> Path:
+    """A fragmented copy of the clip (so that its index is not at the end), cut at two thirds."""
+    with av.open(str(clip)) as source, av.open(str(path), "w", options={"movflags": "faststart"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    data_ = path.read_bytes()
+    path.write_bytes(data_[: len(data_) * 2 // 3])
+    return path
+
+
+def test_a_truncated_video_is_processed_as_far_as_it_goes(person_clip: Path, tmp_path: Path) -> None:
+    save, out = tmp_path / "people.jsonl", tmp_path / "overlay.mp4"
+    done = rtpose_command(truncated(person_clip, tmp_path / "cut.mp4"), "--save", save, "--out", out)
+    refused(done, "cut.mp4", "frames", code=3)
+    lines = save.read_text().splitlines()
+    assert len(lines) > 5
+    with av.open(str(out)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == len(lines) - 1
+
+
+def test_bad_sources(tmp_path: Path) -> None:
+    refused(rtpose_command(tmp_path / "nothing.mp4"), "nothing.mp4", "no such file")
+    empty = tmp_path / "folder"
+    empty.mkdir()
+    refused(rtpose_command(empty), "folder", "picture")
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video\n")
+    refused(rtpose_command(text), "text.mp4")
+    hollow = tmp_path / "hollow.mp4"
+    hollow.write_bytes(b"")
+    refused(rtpose_command(hollow), "hollow.mp4")
+    refused(rtpose_command("--camera", 93), "camera 93")
+    refused(rtpose_command(), "--camera")
+    refused(rtpose_command(text, "--camera", 0), "--camera")
+
+
+def test_an_unreachable_stream_keeps_its_password() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = rtpose_command(f"rtsp://admin:s3cret@127.0.0.1:{port}/live", timeout=60)
+    refused(done, "127.0.0.1")
+    assert "s3cret" not in done.stderr + done.stdout
+
+
+def test_bad_settings(person_clip: Path, tmp_path: Path) -> None:
+    refused(rtpose_command(person_clip, "--detector", "yolov99"), "yolov99", "nanodet")
+    refused(rtpose_command(person_clip, "--keypoints", "nanodet"), "nanodet", "movenet-thunder")
+    refused(rtpose_command(person_clip, "--backend", "cuda9"), "cuda9", "openvino")
+    refused(rtpose_command(person_clip, "--precision", "f7"), "f7", "f32")
+    refused(rtpose_command(person_clip, "--threads", -1), "threads")
+    refused(rtpose_command(person_clip, "--detect-every", 0), "detect-every")
+    refused(rtpose_command(person_clip, "--detect-every", "often"), "detect-every", "often")
+    refused(rtpose_command(person_clip, "--speed", 3), "--speed")
+    refused(rtpose_command(person_clip, "--save", tmp_path / "no" / "such" / "people.jsonl"), "no such folder", "no/such")
+    refused(rtpose_command(person_clip, "--save", tmp_path / "people.xlsx"), "people.xlsx", ".jsonl")
+    refused(rtpose_command(person_clip, "--out", tmp_path / "overlay.xyz"), "overlay.xyz", ".mp4")
+
+
+def test_the_papers_preset_needs_the_users_own_yolo(person_clip: Path, tmp_path: Path) -> None:
+    nothing = {"RTPOSE_DATA": str(tmp_path / "data")}
+    refused(rtpose_command(person_clip, "--preset", "paper", env=nothing), "import-darknet")
+    save = tmp_path / "people.jsonl"
+    options = ("--detector", "nanodet", "--lifter", "none", "--min-keypoint-score", "0.5", "--save", save)
+    done = rtpose_command(person_clip, "--preset", "paper", *options, env=nothing)
+    assert done.returncode == 0, done.stderr
+    head, *lines = [json.loads(line) for line in save.read_text().splitlines()]
+    assert head["models"]["keypoints"] == "posenet"
+    assert head["models"]["ankles"] == "paper"
+    scores = {keypoint[2] for line in lines for one in line["people"] for keypoint in one["keypoints"]}
+    assert 0 in scores
+
+
+def test_corrupt_weights_are_named_and_not_used(person_clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    model = find("nanodet", "detector")
+    card = json.loads(model.path.with_suffix(".json").read_text())
+    card["name"] = "mine"
+    (folder / "nanodet.json").write_text(json.dumps(card))
+    shutil.copy(model.path, folder / "nanodet.onnx")
+    with (folder / "nanodet.onnx").open("r+b") as file:
+        file.seek(100_000)
+        file.write(b"rust")
+    env = {"RTPOSE_DATA": str(tmp_path)}
+    refused(rtpose_command(person_clip, "--detector", "mine", env=env), "mine", "sha256")
+    listed = rtpose_command("models", env=env)
+    assert listed.returncode == 1
+    assert "broken" in listed.stdout
+
+
+def test_a_full_disk_is_said(person_clip: Path, tmp_path: Path) -> None:
+    for option, name in (("--save", "people.jsonl"), ("--out", "overlay.mp4")):
+        full = tmp_path / name
+        full.symlink_to("/dev/full")
+        refused(rtpose_command(person_clip, option, full, "--overwrite"), name, "space", code=1)
+
+
+def test_what_was_written_before_the_disk_was_full_stays(person_clip: Path, tmp_path: Path) -> None:
+    save = tmp_path / "people.jsonl"
+    limited = """
+import resource
+from rtpose import app, cli
+made = app.make_stages
+def limit(*arguments):
+    stages = made(*arguments)  # compiled code is cached on disk: that is not what is to fail here
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
+    return stages
+app.make_stages = limit
+cli.main()
+"""
+    command = [sys.executable, "-c", limited, str(person_clip), "--save", str(save)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=180)
+    refused(done, "people.jsonl", code=1)
+    text = save.read_text()
+    assert text.endswith("\n")
+    frames = [json.loads(line)["frame"] for line in text.splitlines()[1:]]
+    assert frames == list(range(len(frames)))
+    assert len(frames) > 3
+
+
+@pytest.mark.parametrize("kind", ["grey", "alpha", "sixteen", "tiny", "wide"])
+def test_odd_pictures(kind: str, tmp_path: Path) -> None:
+    photograph = data.astronaut()[..., ::-1]
+    made = {
+        "grey": photograph[..., 1],
+        "alpha": np.dstack([photograph, np.full(photograph.shape[:2], 200, np.uint8)]),
+        "sixteen": photograph.astype(np.uint16) * 257,
+        "tiny": photograph[:1, :1],
+        "wide": cv2.resize(photograph, (16384, 64)),
+    }[kind]
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "picture.png"), made)
+    save = tmp_path / "people.jsonl"
+    done = rtpose_command(folder, "--save", save, "--out", tmp_path / "drawn")
+    assert done.returncode == 0, done.stderr
+    line = json.loads(save.read_text().splitlines()[1])
+    assert line["file"].endswith("picture.png")
+    # What the flag and the helmet look like has a lower score.
+    assert sum(person["score"] > 0.3 for person in line["people"]) == (1 if kind in ("grey", "alpha", "sixteen") else 0)
+    drawn = cv2.imread(str(tmp_path / "drawn" / "picture.png"))
+    assert drawn.shape[:2] == made.shape[:2]
+
+
+def test_help_is_for_people() -> None:
+    done = rtpose_command("--help")
+    assert done.returncode == 0
+    for word in ("--camera", "--out", "--save", "--live", "--offline", "--precision", "--overwrite", "doctor", "models"):
+        assert word in done.stdout
+    assert rtpose_command("--version").stdout.strip() == rtpose.__version__
+
+
+def test_models_and_doctor() -> None:
+    listed = rtpose_command("models", env={"COLUMNS": "160"})
+    assert listed.returncode == 0
+    for word in ("nanodet", "movenet-thunder", "Apache-2.0", find("nanodet", "detector").sha256[:16]):
+        assert word in listed.stdout
+    examined = rtpose_command("doctor", env={"COLUMNS": "160"})
+    assert examined.returncode == 0, examined.stderr
+    for word in ("openvino", "f32", "libx264", "cameras", "display"):
+        assert word in examined.stdout
