@@ -42,7 +42,7 @@ from .stages.keypoints import KeypointEstimator
 from .stages.lift import Lifter
 from .stages.scores import Threshold
 from .stages.smooth import Smoother
-from .types import Frame, People, Result
+from .types import Boxes, Frame, People, Result
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -131,13 +131,14 @@ def _warm(stages: Sequence[Stage], info: SourceInfo) -> None:
     """Let everything be called once: the first call compiles, and a live source must not wait for that."""
     frame = Frame(0, 0.0, np.zeros((info.height, info.width, 3), np.uint8), 0)
     detector, keypoints, *later = stages
-    result = keypoints(detector(Result(frame)))
-    if isinstance(keypoints, KeypointEstimator):
-        keypoints.estimate(frame.image, np.array([[0, 0, info.width, info.height]], np.float32))
-    # Nobody is in that picture, so somebody is made up for the rest.
-    grid = np.stack([info.width * np.linspace(0.4, 0.6, 17), info.height * np.linspace(0.1, 0.9, 17), np.full(17, 0.9)], -1)
-    points = grid[None].astype(np.float32)
     box = np.array([[0, 0, info.width, info.height]], np.float32)
+    detector(Result(frame))
+    # Nobody is in that picture, so somebody is made up: a find for the keypoints, then joints, the ankles unsure, for the rest.
+    for time in (0.0, 0.04):
+        keypoints(Result(replace(frame, time=time), detections=Boxes(box, np.full(1, 0.9, np.float32))))
+    grid = np.stack([info.width * np.linspace(0.4, 0.6, 17), info.height * np.linspace(0.1, 0.9, 17), np.full(17, 0.9)], -1)
+    grid[15:, 2] = 0.1
+    points = grid[None].astype(np.float32)
     somebody = People(np.ones(1, np.int64), box, np.ones(1, np.float32), points, np.zeros((1, 17), np.uint8), points)
     for time in (0.0, 0.04):
         result = Result(replace(frame, time=time), people=somebody)
