@@ -13,6 +13,7 @@ import hashlib
 import io
 import pickle
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,7 @@ class _Foreign(Exception):
     """The pickle asks for a class or function that is not on the list."""
 
 
-class _Stand:
+class _Stand(ABC):
     """Stands in for an object of a foreign class: keeps its state and does nothing."""
 
     def __init__(self, *args: Any) -> None:
@@ -207,8 +208,9 @@ class _Stand:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state
 
+    @abstractmethod
     def value(self) -> Any:
-        raise NotImplementedError
+        """The array that the object stood for."""
 
 
 class _Ch(_Stand):
