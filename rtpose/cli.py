@@ -412,6 +412,58 @@ def clean() -> int:
 
 
 @app.command
+def bench(
+    source: str | None = None,
+    /,
+    *,
+    sweep: tuple[Literal["people", "resolution", "threads", "backend", "precision"], ...] = (),
+    json: Path | None = None,
+    compare: Path | None = None,
+    report: Path | None = None,
+    seconds: float = 10.0,
+    repeats: int = 5,
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    detect_every: int | None = None,
+    lifter: str = Settings.lifter,
+) -> int:
+    """Measure how fast a run is here, offline and live, what each stage costs, and how old results are when they arrive.
+
+    Parameters
+    ----------
+    source
+        A video; by default the bundled reference clip, which shows two people.
+    sweep
+        Measure also over people (1 to 12), resolution (480p to 4K), threads, backend, or precision; may be repeated.
+    json
+        Write the figures into this file.
+    compare
+        Show ratios to an earlier --json.
+    report
+        Write a page with plots (.html) that needs no network.
+    seconds
+        Of the live measurement.
+    repeats
+        How often the offline run is repeated; the median counts.
+    backend
+        What runs the networks.
+    precision
+        auto, f32, bf16 or int8.
+    threads
+        Threads for all networks together; 0 takes every processor.
+    detect_every
+        Look for new people in every so-many-th frame.
+    lifter
+        What turns joints into bodies: lifter, none.
+    """
+    from .bench import bench as run
+
+    settings = Settings(backend=backend, precision=precision, threads=threads, detect_every=detect_every, lifter=lifter)
+    return run(source, settings, sweeps=sweep, seconds=seconds, repeats=repeats, save=json, compare=compare, page=report)
+
+
+@app.command
 def doctor(*, selfcheck: Annotated[bool, Parameter(negative="")] = False) -> int:
     """Say what is installed, which backends, precisions, cameras and displays there are, and what to do about what is missing.
 
