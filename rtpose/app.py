@@ -26,6 +26,7 @@ from .body.smpl import open_body
 from .errors import InputError
 from .evaluate import evaluate as score
 from .evaluate import print_tables
+from .export import check_before_run, export
 from .models import find, models, verify
 from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run
 from .replay import replay
@@ -189,6 +190,8 @@ def process(
     Everything said goes to the standard error. Raises RtposeError with one clear line for what went wrong.
     """
     console = Console(stderr=True, highlight=False)
+    if outputs.export_dir is not None:
+        check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=outputs.overwrite)
     source = open_source(spec, sequence=sequence)
     try:
         source, live = _paced(source, live)
@@ -205,9 +208,19 @@ def process(
     for note in source.notes:
         console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
     console.print(summary(report))
+    if outputs.export_dir is not None and outputs.save is not None and report.frames:
+        _export(outputs.save, outputs.export, outputs.export_dir, settings, outputs.overwrite, console)
     if report.ended_early is not None:
         raise report.ended_early
     return INTERRUPTED if control.interrupted else 0
+
+
+def _export(save: str, formats: Sequence[str], folder: Path, settings: Settings, overwrite: bool, console: Console) -> None:
+    def note(line: str) -> None:
+        console.print(f"[yellow]note:[/yellow] {escape(line)}", soft_wrap=True)
+
+    for path in export(Path(save), formats, folder, body_model=settings.body_model, overwrite=overwrite, note=note):
+        console.print(f"wrote {escape(str(path))}", soft_wrap=True)
 
 
 def play(

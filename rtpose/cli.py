@@ -31,9 +31,15 @@ NETWORKS = Group("Networks", sort_key=3)
 BODIES = Group("Bodies", sort_key=4)
 SPEED = Group("Speed", sort_key=5)
 
+Format = Literal["bvh", "glb", "trc", "csv", "coco", "npz"]
+
 
 def _say(message: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(message)
+
+
+def _note(message: str) -> None:
+    _say(f"[yellow]note:[/yellow] {escape(message)}")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -73,7 +79,11 @@ def track(
     ] = None,
     save: Annotated[
         str | None,
-        Parameter(group=OUTPUT, help="Write the results as JSON Lines (.jsonl; - is the standard output) or arrays (.npz)."),
+        Parameter(
+            group=OUTPUT,
+            allow_leading_hyphen=True,
+            help="Write the results as JSON Lines (.jsonl; - is the standard output) or arrays (.npz).",
+        ),
     ] = None,
     view: Annotated[
         bool | None, Parameter(group=OUTPUT, help="Show a window. On for live sources where there is a display.")
@@ -81,6 +91,17 @@ def track(
     overwrite: Annotated[bool, Parameter(negative="", group=OUTPUT, help="Replace output files that exist.")] = False,
     screenshot: Annotated[
         Path | None, Parameter(group=OUTPUT, help="Write the last view of the bodies as a picture; needs no display.")
+    ] = None,
+    export: Annotated[
+        list[Format] | None,
+        Parameter(
+            group=OUTPUT,
+            consume_multiple=True,
+            help="At the end, write the results for other programs into --out-dir: one format or more, as rtpose export does.",
+        ),
+    ] = None,
+    out_dir: Annotated[
+        Path | None, Parameter(group=OUTPUT, help="The folder for --export; without --save it gets the results file, too.")
     ] = None,
     preset: Annotated[
         Literal["paper"] | None,
@@ -154,7 +175,15 @@ def track(
     )
     if (source is None) == (camera is None):
         raise CycloptsError(msg="say what to track: a SOURCE or --camera N, not both (rtpose --help)")
-    outputs = Outputs(out=out, save=save, view=view, screenshot=screenshot, overwrite=overwrite)
+    outputs = Outputs(
+        out=out,
+        save=save,
+        view=view,
+        screenshot=screenshot,
+        overwrite=overwrite,
+        export=tuple(export or ()),
+        export_dir=out_dir,
+    )
     return process(source if source is not None else str(camera), settings, outputs, live=live, sequence=sequence)
 
 
@@ -192,6 +221,44 @@ def replay(
     from .app import play
 
     return play(file, video=video, out=out, view=view, body_model=body_model, screenshot=screenshot, overwrite=overwrite)
+
+
+@app.command(name="export")
+def export_run(
+    file: Path,
+    /,
+    *,
+    to: Annotated[list[Format], Parameter(consume_multiple=True)],
+    out_dir: Path,
+    person: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
+    rate: float | None = None,
+    body_model: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Write saved results (.jsonl, .npz) for other programs: Blender, OpenSim, spreadsheets. See docs/export.md.
+
+    Parameters
+    ----------
+    file
+        What --save wrote.
+    to
+        One format or more: bvh (skeleton), glb (skinned mesh), trc (OpenSim's markers), csv, coco, npz.
+    out_dir
+        The folder for the files; it is made if it is not there.
+    person
+        Only the people with these numbers.
+    rate
+        Frames a second of BVH and TRC; by default the median of the run's.
+    body_model
+        The SMPL file that the bodies were fitted with.
+    overwrite
+        Replace output files that exist.
+    """
+    from .export import export
+
+    for path in export(file, to, out_dir, ids=person, rate=rate, body_model=body_model, overwrite=overwrite, note=_note):
+        print(path)
+    return 0
 
 
 models = App(name="models", help="The networks that are here.")

@@ -12,16 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .body.camera import Camera, camera_for
-from .body.model import BodyModel, Lifted, load_body
-from .body.smpl import open_body
+from .body.model import Lifted
 from .errors import EndedEarly, InputError
 from .pipeline import Control, Report, Sink, run
+from .runs import cameras, fitted_body, open_pictures
 from .sinks.data import Header, Record, Records, read_results
 from .sinks.video import open_overlay
 from .sinks.viewer import ViewerSink
 from .sinks.window import display
-from .source import InfoSource, SourceInfo, open_source
+from .source import InfoSource, SourceInfo
 from .types import Frame, Result
 
 _BLANK = 70
@@ -48,10 +47,10 @@ def replay(
     header, records = read_results(file)
     if header.joints3d_names is None and out is None:
         raise InputError(f"{file} holds no bodies to replay: run with a lifter, or give --out to draw its keypoints again")
-    lifted = None if header.joints3d_names is None else Lifted(_body(file, header, body_model), _cameras(header))
+    lifted = None if header.joints3d_names is None else Lifted(fitted_body(file, header, body_model), cameras(header))
     if view is None:
         view = out is None
-    pictures = _pictures(file, header, video)
+    pictures = open_pictures(file, header, video)
     player = Player(file, header, records, pictures, paced=view and display())
     sinks: list[Sink] = []
     try:
@@ -121,47 +120,6 @@ class Player:
             yield Frame(record.frame, record.time, image, 0, record.file)
         if self._records.partial:
             raise EndedEarly(f"the last line of {self._file} is cut off; everything before it was played")
-
-
-def _body(file: Path, header: Header, path: Path | None) -> BodyModel:
-    """The body that the results were fitted with."""
-    body = load_body() if path is None else open_body(path)
-    if header.body is not None and header.body[1] != body.sha256:
-        name, checksum = header.body
-        given = "the bundled body" if path is None else str(path)
-        raise InputError(
-            f"{file} was made with the body {name} (sha256 {checksum[:12]}...), not with {given}: give --body-model {name}"
-        )
-    return body
-
-
-def _cameras(header: Header) -> Callable[[int, int], Camera]:
-    """The camera that the results were fitted with; pictures of other sizes than the first have one that is guessed."""
-
-    def camera(width: int, height: int) -> Camera:
-        known = header.camera if (width, height) == (header.width, header.height) else None
-        return known or camera_for(width, height)
-
-    return camera
-
-
-def _pictures(file: Path, header: Header, video: Path | None) -> InfoSource | None:
-    """The pictures that the results are about, or None."""
-    if video is not None:
-        source = open_source(video)
-    else:
-        places = (Path(header.source), file.parent / Path(header.source).name)
-        found = next((p for p in places if p.is_file()), None)
-        if found is None:
-            return None
-        source = open_source(found)
-    if (source.info.width, source.info.height) != (header.width, header.height):
-        size = f"{source.info.width}x{source.info.height}"
-        source.close()
-        raise InputError(
-            f"{source.name} is {size}, the results in {file} are for {header.width}x{header.height}: give its own --video"
-        )
-    return source
 
 
 def _info(header: Header, records: Records) -> SourceInfo:

@@ -51,7 +51,8 @@ class Settings:
 class Outputs:
     """Where results go: an overlay video (or a folder of pictures), a data file, a window (None: for live sources with a display).
 
-    screenshot: where the last view of the bodies is written, which needs no display.
+    screenshot: where the last view of the bodies is written, which needs no display. export: formats that the results are written in
+    at the end, into the folder export_dir (see `rtpose.export`).
     """
 
     out: str | None = None
@@ -59,3 +60,13 @@ class Outputs:
     view: bool | None = None
     screenshot: Path | None = None
     overwrite: bool = False
+    export: tuple[str, ...] = ()
+    export_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.export) != (self.export_dir is not None):
+            raise InputError("--export FORMAT... and --out-dir FOLDER belong together: give both")
+        if self.export and self.save == "-":
+            raise InputError("--export reads the results again: give --save a file, or leave it out")
+        if self.export_dir is not None and self.save is None:
+            object.__setattr__(self, "save", str(self.export_dir / "run.jsonl"))

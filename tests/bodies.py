@@ -29,9 +29,9 @@ class Walkers:
         self.camera: Camera = camera_for(self.width, self.height)
         self.lifted = Lifted(self.body, camera_for)
 
-    def result(self, index: int, ids: tuple[int, ...] = (1, 2), rate: float = 30.0) -> Result:
-        """The frame `index`; person `i` stands at the place `i - 1`, whoever else is there."""
-        n, t = len(ids), index / rate
+    def result(self, index: int, ids: tuple[int, ...] = (1, 2), rate: float = 30.0, at: float | None = None) -> Result:
+        """The frame `index`, at its time or `at`; person `i` stands at the place `i - 1`, whoever else is there."""
+        n, t = len(ids), index / rate if at is None else at
         rotations, betas = np.zeros((n, 22, 3), np.float32), np.zeros((n, self.body.betas), np.float32)
         places = np.zeros((n, 3), np.float32)
         for row, identity in enumerate(ids):

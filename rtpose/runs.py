@@ -1,0 +1,198 @@
+"""A saved run as a whole: who was there when, the body that was fitted, the pictures it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .body.camera import Camera, camera_for
+from .body.model import BodyModel, load_body
+from .body.smpl import open_body
+from .errors import InputError
+from .sinks.data import Header, Record, read_results
+from .source import InfoSource, open_source
+from .types import F32, F64, I64, U8
+
+DEFAULT_RATE = 30.0
+"""Frames a second of a run that is too short to have a rate."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One identity over the whole run: an array row for every record that shows it.
+
+    rows (n,): which records of the run those are; times (n,): their seconds. The other fields are as in `types.People` and
+    `types.Bodies`; without bodies the latter have no columns, and where a record has none for this person its row is NaN.
+    """
+
+    id: int
+    rows: I64
+    times: F64
+    boxes: F32
+    scores: F32
+    keypoints: F32
+    status: U8
+    rotations: F32
+    betas: F32
+    translation: F32
+    joints3d: F32
+    uncertainty: F32
+
+    @property
+    def posed(self) -> NDArray[np.bool_]:
+        """(n,) True where there is a body."""
+        whole = [np.isfinite(part).all(1) for part in (self.rotations.reshape(-1, 66), self.betas, self.translation)]
+        return np.asarray(np.all(whole, 0) & bool(self.joints3d.shape[1]))
+
+    def with_body(self) -> Person:
+        """The same person, only those rows that have a body."""
+        kept = self.posed
+        arrays = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name != "id"}
+        return Person(id=self.id, **arrays)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a results file holds. frames, times (f,), files: of every record, files None but for pictures. people: by id.
+    partial: a crash cut the last line off."""
+
+    path: Path
+    header: Header
+    frames: I64
+    times: F64
+    files: tuple[str | None, ...]
+    people: dict[int, Person]
+    partial: bool
+
+    @property
+    def rate(self) -> float:
+        """The median of the frames a second."""
+        return 1 / float(np.median(np.diff(self.times))) if len(self.times) > 1 else DEFAULT_RATE
+
+    def select(self, ids: Sequence[int] | None) -> list[Person]:
+        """The people with these ids, everybody for None or none named. Raises InputError for an id that the run does not have."""
+        known = ", ".join(map(str, self.people)) or "nobody"
+        for identity in ids or ():
+            if identity not in self.people:
+                raise InputError(f"{self.path} has no person {identity}: there is {known}")
+        return [self.people[identity] for identity in dict.fromkeys(ids or self.people)]
+
+    def with_bodies(self, ids: Sequence[int] | None, purpose: str) -> list[Person]:
+        """As `select`, only those who have a body, and only the rows that have it. purpose: what is not possible without bodies.
+
+        Raises InputError where nobody is left.
+        """
+        bodies = [person.with_body() for person in self.select(ids)]
+        bodies = [person for person in bodies if len(person.rows)]
+        if not bodies:
+            raise InputError(f"{self.path} holds no bodies, and {purpose} needs them: track again with a lifter")
+        return bodies
+
+
+def read_run(path: Path | str) -> Run:
+    """Read a whole results file (.jsonl, .npz, or the .partial that a crash left). Raises InputError for one that is damaged."""
+    path = Path(path)
+    header, records = read_results(path)
+    frames: list[int] = []
+    times: list[float] = []
+    files: list[str | None] = []
+    rows: dict[int, list[tuple[int, int, Record]]] = {}
+    for number, record in enumerate(records):
+        if times and record.time <= times[-1]:
+            raise InputError(
+                f"{path}: the time of frame {record.frame}, {record.time:g} s, does not come after that of the one before"
+            )
+        frames.append(record.frame)
+        times.append(record.time)
+        files.append(record.file)
+        ids = record.people.ids.tolist()
+        if len(set(ids)) < len(ids):
+            raise InputError(f"{path}: frame {record.frame} has two people of the same id")
+        for row, identity in enumerate(ids):
+            rows.setdefault(identity, []).append((number, row, record))
+    if not times:
+        raise InputError(f"{path} holds no frames")
+    people = {identity: _person(identity, rows[identity]) for identity in sorted(rows)}
+    return Run(path, header, np.array(frames, np.int64), np.array(times), tuple(files), people, records.partial)
+
+
+def _person(identity: int, seen: list[tuple[int, int, Record]]) -> Person:
+    betas = max((r.bodies.betas.shape[1] for _, _, r in seen if r.bodies is not None), default=0)
+
+    def body(name: str, *shape: int) -> F32:
+        out = np.full((len(seen), *shape), np.nan, np.float32)
+        for i, (_, row, record) in enumerate(seen):
+            if record.bodies is not None and (array := getattr(record.bodies, name)[row]).shape == shape:
+                out[i] = array
+        return out
+
+    def people(name: str) -> NDArray[Any]:
+        return np.stack([getattr(record.people, name)[row] for _, row, record in seen])
+
+    joints = len(seen[0][2].bodies.joint_names) if seen[0][2].bodies is not None else 0
+    return Person(
+        id=identity,
+        rows=np.array([number for number, _, _ in seen], np.int64),
+        times=np.array([record.time for _, _, record in seen]),
+        boxes=people("boxes"),
+        scores=people("scores"),
+        keypoints=people("keypoints"),
+        status=people("status"),
+        rotations=body("rotations", 22, 3),
+        betas=body("betas", betas),
+        translation=body("translation", 3),
+        joints3d=body("joints3d", joints, 3),
+        uncertainty=body("uncertainty", joints),
+    )
+
+
+def fitted_body(file: Path, header: Header, path: Path | None = None) -> BodyModel:
+    """The body that the results in `file` were fitted with. path: an SMPL file, where it was not the bundled body.
+
+    Raises InputError where it is another one.
+    """
+    body = load_body() if path is None else open_body(path)
+    if header.body is not None and header.body[1] != body.sha256:
+        name, checksum = header.body
+        given = "the bundled body" if path is None else str(path)
+        raise InputError(
+            f"{file} was made with the body {name} (sha256 {checksum[:12]}...), not with {given}: give --body-model {name}"
+        )
+    return body
+
+
+def cameras(header: Header) -> Callable[[int, int], Camera]:
+    """The camera that the results were fitted with; pictures of other sizes than the first have one that is guessed."""
+
+    def camera(width: int, height: int) -> Camera:
+        known = header.camera if (width, height) == (header.width, header.height) else None
+        return known or camera_for(width, height)
+
+    return camera
+
+
+def open_pictures(file: Path, header: Header, video: Path | None = None) -> InfoSource | None:
+    """The pictures that the results in `file` are about, or None. video: where they are, if not where the header says.
+
+    Raises InputError for a `video` that cannot be read, or of another size.
+    """
+    if video is not None:
+        source = open_source(video)
+    else:
+        places = (Path(header.source), file.parent / Path(header.source).name)
+        found = next((p for p in places if p.is_file()), None)
+        if found is None:
+            return None
+        source = open_source(found)
+    if (source.info.width, source.info.height) != (header.width, header.height):
+        size = f"{source.info.width}x{source.info.height}"
+        source.close()
+        raise InputError(
+            f"{source.name} is {size}, the results in {file} are for {header.width}x{header.height}: give its own --video"
+        )
+    return source

@@ -1,0 +1,42 @@
+"""Environments of their own for programs that read what rtpose writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import venv
+from functools import lru_cache
+from pathlib import Path
+
+KEPT = "RTPOSE_TEST_ENVIRONMENTS"
+"""Names a folder where environments stay from one run of the tests to the next."""
+
+
+@lru_cache
+def _home() -> Path:
+    return Path(os.environ.get(KEPT) or tempfile.mkdtemp(prefix="rtpose-test-"))
+
+
+@lru_cache
+def python_with(name: str, *packages: str) -> str:
+    """The Python of a virtual environment called `name` with these packages; made where it is not there."""
+    home = _home() / name
+    interpreter, done = home / "bin" / "python", home / "made"
+    if not done.exists():
+        venv.create(home, with_pip=True, clear=True)
+        subprocess.run([interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages], check=True)
+        done.touch()
+    return str(interpreter)
+
+
+@lru_cache
+def node_with(name: str, *packages: str) -> Path:
+    """A folder in which Node finds these npm packages."""
+    home = _home() / name
+    if not (home / "made").exists():
+        home.mkdir(parents=True, exist_ok=True)
+        words = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", "--prefix", str(home)]
+        subprocess.run([*words, *packages], check=True)
+        (home / "made").touch()
+    return home

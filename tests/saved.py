@@ -1,0 +1,49 @@
+"""Makes results files of the walkers: people who come and go, at uneven times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from rtpose.sinks.data import open_data
+from rtpose.source import SourceInfo
+from rtpose.types import Bodies, Result
+
+from .bodies import Walkers
+
+
+def save_walk(
+    path: Path,
+    walkers: Walkers,
+    times: Sequence[float],
+    *,
+    ids: Callable[[int], tuple[int, ...]] = lambda index: (1, 2),
+    bodiless: Callable[[int, int], bool] = lambda index, identity: False,
+    source: str = "nowhere.mp4",
+    lifted: bool = True,
+) -> list[Result]:
+    """Write a run over the walkers at these times. ids: who is there in each frame; bodiless: whose body is not known."""
+    info = SourceInfo(source, walkers.width, walkers.height, Fraction(30), Fraction(1, 90000))
+    sink = open_data(path, info, models={}, mode="offline", lifted=walkers.lifted if lifted else None)
+    results = []
+    for index, time in enumerate(times):
+        result = walkers.result(0, ids(index), at=time)
+        result = replace(result, frame=replace(result.frame, index=index))
+        if result.bodies is not None:
+            hidden = np.array([bodiless(index, identity) for identity in result.people.ids.tolist()], bool)
+            result = replace(result, bodies=_without(result.bodies, hidden) if lifted else None)
+        sink.write(result)
+        results.append(result)
+    sink.close()
+    return results
+
+
+def _without(bodies: Bodies, hidden: np.ndarray) -> Bodies:
+    arrays = {name: np.array(getattr(bodies, name)) for name in ("rotations", "betas", "translation", "joints3d", "uncertainty")}
+    for array in arrays.values():
+        array[hidden] = np.nan
+    return Bodies(**arrays, joint_names=bodies.joint_names)

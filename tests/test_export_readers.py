@@ -1,0 +1,203 @@
+"""The programs that people use read the exports and find what the run holds: Blender, OpenSim, bvhio, Khronos' validator, COCO's tools.
+
+The run is the truth of the reference clip, with a gap.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rtpose.body.camera import Camera
+from rtpose.body.model import Lifted, load_body
+from rtpose.export import export
+from rtpose.reference import truth
+from rtpose.runs import read_run
+from rtpose.sinks.data import open_data
+from rtpose.source import SourceInfo
+from rtpose.stages.lift import NAMES
+from rtpose.types import Bodies, Frame, People, Result
+
+from .environments import node_with, python_with
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+HERE = Path(__file__).parent
+BLENDER = "bpy==5.0.1"
+OPENSIM = "opensim==4.6"
+VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
+UP = np.array([1, -1, -1])
+AWAY = range(40, 50)
+TENTH_MM = 1e-4
+
+
+def true_results() -> list[Result]:
+    """The truth of the reference clip as results at 30 frames a second; the second person is away for a while."""
+    known, body = truth(), load_body()
+    image = np.zeros((480, 640, 3), np.uint8)
+    results = []
+    for i in range(len(known.rotations)):
+        rows = [0] if i in AWAY else [0, 1]
+        keypoints = np.concatenate([known.keypoints[i, rows], np.full((len(rows), 17, 1), 0.9)], -1)
+        boxes = np.concatenate([keypoints[..., :2].min(1), keypoints[..., :2].max(1)], 1)
+        ids = np.array(rows) + 1
+        people = People(ids, boxes, np.full(len(rows), 0.9), keypoints, np.zeros((len(rows), 17)), keypoints)
+        poses = [(known.rotations[i, r], known.betas[i, r], known.translation[i, r]) for r in rows]
+        joints = [np.concatenate([body.keypoints3d(*pose)[:17], body.pose(*pose)[1]]) for pose in poses]
+        arrays = [np.array(part) for part in zip(*poses, strict=True)]
+        bodies = Bodies(*arrays, np.array(joints), np.full((len(rows), len(NAMES)), 0.02), NAMES)
+        results.append(Result(Frame(i, i / 30, image, time.monotonic_ns()), None, people, bodies))
+    return results
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("readers")
+    camera = Camera(*truth().camera.tolist(), origin="truth")
+    info = SourceInfo("clip.mp4", 640, 480, Fraction(30), Fraction(1, 30))
+    sink = open_data(
+        folder / "run.jsonl", info, models={}, mode="offline", lifted=Lifted(load_body(), lambda width, height: camera)
+    )
+    for result in true_results():
+        sink.write(result)
+    sink.close()
+    export(folder / "run.jsonl", ["bvh", "glb", "trc", "csv", "coco", "npz"], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def joints(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Places (f, 2, 22, 3) of the run's joints, NaN in the gap, and vertices (f, v, 3) of the first person in some frames; y up."""
+    run, body = read_run(folder / "run.jsonl"), load_body()
+    places = np.full((90, 2, 22, 3), np.nan)
+    for who in (0, 1):
+        person = run.people[who + 1]
+        for row, *pose in zip(person.rows, person.rotations, person.betas, person.translation, strict=True):
+            places[row, who] = body.pose(*pose)[1] * UP
+    one = run.people[1]
+    shown = [body.vertices(one.rotations[i], one.betas[i], one.translation[i]) * UP for i in SOME]
+    return places, np.array(shown)
+
+
+SOME = [0, 17, 44, 89]
+
+
+def _said(words: list[str]) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def _blender(path: Path, times: list[float], out: Path) -> Any:
+    _said([python_with("blender", BLENDER), str(HERE / "blender_reads.py"), str(path), str(out), *map(str, times)])
+    return np.load(out)
+
+
+def test_bvhio_finds_every_joint(folder: Path, joints: tuple[np.ndarray, np.ndarray]) -> None:
+    import bvhio
+
+    for who in (0, 1):
+        root = bvhio.readAsHierarchy(str(folder / f"person-{who + 1}.bvh"))
+        bones = {name: root.filter(name, isEqual=True)[0] for name in load_body().joint_names}
+        worst = 0.0
+        for frame in range(0, 90, 3):
+            root.loadPose(frame, recursive=True)
+            got = np.array([list(bone.PositionWorld) for bone in bones.values()])
+            worst = max(worst, float(np.nan_to_num(np.abs(got - joints[0][frame, who])).max()))
+        print(f"bvhio, person {who + 1}: {1e3 * worst:.4f} mm")
+        assert worst < TENTH_MM
+
+
+def test_blender_animates_the_skeleton(folder: Path, joints: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    got = _blender(folder / "person-2.bvh", list(range(90)), tmp_path / "bvh.npz")
+    x, minus_z, y = np.moveaxis(got["bones"], -1, 0)[[0, 1, 2]]
+    bones = np.stack([x, y, -minus_z], -1)
+    order = [got["names"].tolist().index(name) for name in load_body().joint_names]
+    apart = np.abs(bones[:, order] - joints[0][:, 1])
+    known = np.isfinite(apart)
+    assert known.sum() == 80 * 22 * 3
+    print(f"Blender {got['version']}, BVH: {1e3 * apart[known].max():.4f} mm")
+    assert apart[known].max() < TENTH_MM
+    assert np.abs(np.diff(bones[AWAY.start - 1 : AWAY.stop + 1], axis=0)).max() < 0.1, "it moves smoothly through the gap"
+
+
+def test_blender_animates_the_mesh(folder: Path, joints: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    got = _blender(folder / "person-1.glb", [i / 30 for i in SOME], tmp_path / "glb.npz")
+    vertices = np.stack([got["vertices"][..., 0], got["vertices"][..., 2], -got["vertices"][..., 1]], -1)
+    assert vertices.shape == joints[1].shape
+    apart = np.linalg.norm(vertices - joints[1], axis=-1).max()
+    print(f"Blender {got['version']}, GLB: {1e3 * apart:.4f} mm")
+    assert apart < TENTH_MM
+    gone = _blender(folder / "person-2.glb", [0.0, 45 / 30], tmp_path / "gone.npz")["vertices"]
+    assert np.ptp(gone[0], 0).max() > 1
+    assert np.ptp(gone[1], 0).max() < 1e-5
+
+
+def test_khronos_validator_finds_nothing(folder: Path) -> None:
+    home = node_with("gltf", VALIDATOR)
+    script = (
+        "const v = require('gltf-validator'), fs = require('fs');"
+        "v.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1]))).then(r => console.log(JSON.stringify(r)));"
+    )
+    for who in (1, 2):
+        words = ["node", "-e", script, str(folder / f"person-{who}.glb")]
+        done = subprocess.run(words, cwd=home, capture_output=True, text=True, check=True)
+        report = json.loads(done.stdout)
+        assert report["issues"]["messages"] == []
+        assert report["info"]["animationCount"] == 1
+        assert report["info"]["totalVertexCount"] == 13718
+
+
+def test_opensim_reads_the_markers(folder: Path, tmp_path: Path) -> None:
+    run = read_run(folder / "run.jsonl")
+    for who in (1, 2):
+        out = tmp_path / f"{who}.npz"
+        _said([python_with("opensim", OPENSIM), str(HERE / "opensim_reads.py"), str(folder / f"person-{who}.trc"), str(out)])
+        got = np.load(out)
+        assert tuple(got["names"]) == run.header.joints3d_names
+        assert got["units"].tolist() == ["m", "meters"]
+        assert (float(got["rate"]), int(got["frames"])) == (30, 90)
+        assert got["times"] == pytest.approx(np.arange(90) / 30, abs=1e-5)
+        want = np.full((90, len(NAMES), 3), np.nan)
+        person = run.people[who]
+        x, y, z = np.moveaxis(np.float64(person.joints3d), -1, 0)
+        want[person.rows] = np.stack([-z, -y, -x], -1)
+        assert np.isnan(got["points"]).any((1, 2)).tolist() == [who == 2 and i in AWAY for i in range(90)]
+        worst = np.nanmax(np.abs(got["points"] - want))
+        print(f"OpenSim, person {who}: {1e3 * worst:.4f} mm")
+        assert worst < TENTH_MM
+
+
+def test_pycocotools_scores_the_results_against_themselves(folder: Path, tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    found = json.loads((folder / "coco.json").read_text())
+    labels: dict[str, Any] = {
+        "images": [{"id": i, "width": 640, "height": 480} for i in range(90)],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [],
+    }
+    known = truth().keypoints
+    for number, one in enumerate(found, 1):
+        points = np.concatenate([known[one["image_id"], one["track_id"] - 1], np.full((17, 1), 2)], 1)
+        area = one["bbox"][2] * one["bbox"][3]
+        more = {"id": number, "iscrowd": 0, "area": area, "num_keypoints": 17, "keypoints": points.reshape(-1).tolist()}
+        labels["annotations"].append({**one, **more})
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    reference = COCO(str(tmp_path / "labels.json"))
+    results = reference.loadRes(str(folder / "coco.json"))
+    assert len(results.anns) == len(found) == 90 + 80
+    score = COCOeval(reference, results, "keypoints")
+    score.evaluate()
+    score.accumulate()
+    score.summarize()
+    assert score.stats[0] == pytest.approx(1.0)
+    assert score.stats[5] == pytest.approx(1.0)
