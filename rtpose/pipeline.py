@@ -16,6 +16,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from .errors import EndedEarly, StageError, Stop
@@ -47,7 +48,8 @@ class Sink(Protocol):
     """Where results go.
 
     latest: True if only the newest result matters (a viewer); else every result is written. main_thread: True if `write`
-    must be called by the thread that called `run` (at most one sink may ask for it). `write` may raise `Stop`.
+    must be called by the thread that called `run` (at most one sink may ask for it); that one may have a method `idle`, which is
+    called while nothing comes. Both may raise `Stop`.
     """
 
     name: str
@@ -402,23 +404,21 @@ class _Run:
 
     def _serve(self, i: int) -> None:
         sink, stats, channel = self.sinks[i], self.stats[1 + len(self.stages) + i], self.outputs[i]
-        over = False
+        willing = True
         try:
             try:
                 while True:
                     begin = time.perf_counter()
                     stats.queued += len(channel)
-                    item = self._take(sink, channel)
+                    item = self._take(channel, sink)
                     got = time.perf_counter()
                     stats.wait_in += got - begin
-                    if not over:
-                        try:
-                            sink.write(item)
-                        except Stop:
-                            # What is under way still comes, for the others; this one has had enough.
-                            over = True
-                            self.control.stop()
-                            self._obey()
+                    if item is None:
+                        willing = willing and self._ask(getattr(sink, "idle", _rest))
+                        continue
+                    # After it has had enough, what is under way still comes, for the others.
+                    if willing:
+                        willing = self._ask(partial(sink.write, item))
                         stats.add(time.perf_counter() - got)
                     if sink.latest:
                         self.report.display.append((time.monotonic_ns() - item.frame.arrival) * 1e-9)
@@ -431,20 +431,25 @@ class _Run:
         except BaseException as error:
             self._fail(sink.name, error, [*self.channels, channel])
 
-    def _take(self, sink: Sink, channel: Channel[Result]) -> Result:
+    def _take(self, channel: Channel[Result], sink: Sink) -> Result | None:
+        """The next result; None after a while on the main thread, which also hears what `control` is told."""
         if not sink.main_thread:
             return channel.get()
-        while True:  # the main thread also hears what `control` is told, and keeps its window alive
+        self._obey()
+        try:
+            return channel.get(0.02)
+        except TimeoutError:
+            return None
+
+    def _ask(self, call: Callable[[], None]) -> bool:
+        """Call a sink; False if it has had enough, which ends the run."""
+        try:
+            call()
+        except Stop:
+            self.control.stop()
             self._obey()
-            try:
-                return channel.get(0.02)
-            except TimeoutError:
-                idle = getattr(sink, "idle", None)
-                if idle is not None:
-                    try:
-                        idle()
-                    except Stop:
-                        self.control.stop()
+            return False
+        return True
 
     def _delivered(self, writer: int, result: Result) -> None:
         if writer == 0:
@@ -459,6 +464,10 @@ class _Run:
 
 def _identity(result: Result) -> Result:
     return result
+
+
+def _rest() -> None:
+    """What a sink does between results that has nothing to do then."""
 
 
 def run_inline(source: Source, stages: Sequence[Stage], sinks: Sequence[Sink], *, control: Control | None = None) -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,13 @@ def person_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     maker = REPOSITORY / "scripts" / "make_demo_clip.py"
     subprocess.run([sys.executable, str(maker), str(path), "30"], check=True, cwd=REPOSITORY)
     return path
+
+
+@pytest.fixture(scope="session")
+def virtual_display() -> Iterator[str]:
+    """The DISPLAY of an X server without a screen, for tests marked `slow` (needs the Debian package xvfb)."""
+    command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        yield ":" + server.stdout.readline().strip()
+        server.terminate()

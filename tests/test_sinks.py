@@ -508,11 +508,14 @@ def test_an_overlay_nobody_can_write(tmp_path: Path, name: str) -> None:
 
 
 def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
-    sink = PictureSink(tmp_path / "out", dataclasses.replace(INFO, pictures=True))
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "a.png").symlink_to("/dev/full")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"of yesterday")
+    (folder / "a.png.unfinished").symlink_to("/dev/full")
+    sink = PictureSink(folder, dataclasses.replace(INFO, pictures=True), overwrite=True)
     with pytest.raises(RtposeError, match="cannot write"):
         sink.write(result(file="a.png"))
+    assert [(p.name, p.read_bytes()) for p in folder.iterdir()] == [("a.png", b"of yesterday")]
 
 
 # --- window ---

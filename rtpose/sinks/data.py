@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from ..errors import InputError, RtposeError, Stop
 from ..pipeline import Sink
 from ..source import SourceInfo
 from ..types import KEYPOINT_NAMES, Bodies, People, Result, Status
-from . import check_output
+from . import check_output, replacing
 
 VERSION = 1
 ENDINGS = (".jsonl", ".npz")
@@ -192,13 +192,13 @@ def save_arrays(lines: Path, path: Path) -> None:
             arrays[name] = np.full((len(arrays["id"]), *shape), np.nan, np.float32)
             for end, bodies in lifted:
                 arrays[name][end - len(bodies) : end] = getattr(bodies, name)
-    unfinished = path.with_name(path.name + ".unfinished")
     try:
-        with open(unfinished, "wb") as file:
-            np.savez_compressed(file, **cast(dict[str, Any], arrays))
-        os.replace(unfinished, path)
+        with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            # As numpy.savez_compressed does, which has no room for an array called "file".
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise RtposeError(f"cannot write {path}: {error.strerror}; the results are kept in {lines}") from None
 
 

@@ -25,7 +25,7 @@ from ..pipeline import Sink
 from ..render import draw
 from ..source import SourceInfo, sound_of
 from ..types import Result
-from . import check_folder, check_output
+from . import check_folder, check_output, replacing
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv")
 WRITABLE_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -286,9 +286,9 @@ class PictureSink:
         try:
             if not self._single:
                 self._path.mkdir(exist_ok=True)
-            data.tofile(target)
+            with replacing(target) as file:
+                file.write(data.tobytes())
         except OSError as error:
-            target.unlink(missing_ok=True)
             raise RtposeError(f"cannot write {target}: {error.strerror or error}") from None
 
     def close(self) -> None:

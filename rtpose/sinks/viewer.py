@@ -26,8 +26,9 @@ from ..body.model import Lifted
 from ..errors import InputError, RtposeError, Stop
 from ..render import colour_of, draw
 from ..types import F32, F64, U8, Frame, People, Result
-from . import check_output
+from . import check_output, replacing
 from .room import Room
+from .window import closed
 
 SIZE = (1120, 640)
 """Width and height of the view, px."""
@@ -277,11 +278,13 @@ class ViewerSink:
     def screenshot(self, path: Path) -> None:
         """Write what is shown as a picture. Raises InputError where that is not possible."""
         try:
-            written = cv2.imwrite(str(path), cv2.cvtColor(self.picture, cv2.COLOR_RGB2BGR))
+            data = cv2.imencode(path.suffix, cv2.cvtColor(self.picture, cv2.COLOR_RGB2BGR))[1]
+            with replacing(path) as file:
+                file.write(data.tobytes())
         except cv2.error:
             raise InputError(f"cannot write the screenshot {path}: end its name with .png or .jpg") from None
-        if not written:
-            raise InputError(f"cannot write the screenshot {path}: is its folder there?")
+        except OSError as error:
+            raise InputError(f"cannot write the screenshot {path}: {error.strerror}") from None
 
     def toggle(self) -> None:
         """Meshes become skeletons and the other way round."""
@@ -442,7 +445,7 @@ class ViewerSink:
         }
         if key in actions:
             actions[key]()
-        if key in (ord("q"), 27) or _closed():
+        if key in (ord("q"), 27) or closed(TITLE):
             self._over = True
             raise Stop
 
@@ -494,13 +497,6 @@ class _Sticks:
         angle = np.arange(self.SIDES) * (2 * math.pi / self.SIDES)
         ring = radius * (np.cos(angle)[None, :, None] * side[:, None] + np.sin(angle)[None, :, None] * other[:, None])
         return np.concatenate([a[:, None] + ring, b[:, None] + ring], 1).reshape(-1, 3)
-
-
-def _closed() -> bool:
-    try:
-        return bool(cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1)
-    except cv2.error:  # what OpenCV's Qt windows say once the last one is gone
-        return True
 
 
 def _flat(points: NDArray[Any], room: Room) -> NDArray[Any]:

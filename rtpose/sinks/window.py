@@ -43,13 +43,21 @@ class WindowSink:
         if not self._shown:
             return
         key = cv2.waitKey(1) & 0xFF
-        if key in (27, ord("q")) or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+        if key in (27, ord("q")) or closed(self._title):
             raise Stop
 
     def close(self) -> None:
         if self._shown:
             cv2.destroyAllWindows()
             self._shown = False
+
+
+def closed(title: str) -> bool:
+    """Whether the window of this title, once opened, was closed by its user."""
+    try:
+        return bool(cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1)
+    except cv2.error:  # what OpenCV's Qt windows say once the last one is gone
+        return True
 
 
 def display() -> bool:
