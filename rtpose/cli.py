@@ -261,6 +261,50 @@ def export_run(
     return 0
 
 
+@app.command
+def measure(
+    file: Path,
+    /,
+    *,
+    person: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
+    person_height: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    out_dir: Path | None = None,
+    body_model: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Measure saved bodies for sport: joint angles, speeds, foot contacts, cadence, symmetry. See docs/measures.md.
+
+    Parameters
+    ----------
+    file
+        What --save wrote.
+    person
+        Only the people with these numbers.
+    person_height
+        Metres: 1.80, or 2=1.80 for person 2. Lengths are then in metres, as with a known camera, else in body heights.
+    out_dir
+        The folder for measures.json and each person's series (.csv); it is made if it is not there.
+    body_model
+        The SMPL file that the bodies were fitted with.
+    overwrite
+        Replace output files that exist.
+    """
+    from .measures import measure_run, save_measures
+    from .runs import read_run
+
+    run = read_run(file)
+    measured = measure_run(run, ids=person, heights=person_height or (), body_model=body_model)
+    for path in save_measures(measured, run, out_dir, overwrite=overwrite) if out_dir is not None else ():
+        _say(f"wrote {escape(str(path))}")
+    for one in measured:
+        table = _table(f"person {one.id}", "measure", "value", "sd", "unit", "of")
+        for name, figure in one.figures.items():
+            table.add_row(name, f"{figure.value:.2f}", f"{figure.sd:.2f}", figure.unit, str(figure.count))
+        Console().print(table)
+    run.check_whole()
+    return 0
+
+
 models = App(name="models", help="The networks that are here.")
 app.command(models)
 

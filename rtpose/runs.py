@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .body.camera import Camera, camera_for
 from .body.model import BodyModel, load_body
 from .body.smpl import open_body
-from .errors import InputError
+from .errors import EndedEarly, InputError
 from .sinks.data import Header, Record, read_results
 from .source import InfoSource, open_source
 from .types import F32, F64, I64, U8
@@ -73,6 +73,11 @@ class Run:
     def rate(self) -> float:
         """The median of the frames a second."""
         return 1 / float(np.median(np.diff(self.times))) if len(self.times) > 1 else DEFAULT_RATE
+
+    def check_whole(self) -> None:
+        """Raise EndedEarly where a crash cut the last line off: when all that is there has been used."""
+        if self.partial:
+            raise EndedEarly(f"the last line of {self.path} is cut off; everything before it was used")
 
     def select(self, ids: Sequence[int] | None) -> list[Person]:
         """The people with these ids, everybody for None or none named. Raises InputError for an id that the run does not have."""

@@ -435,7 +435,7 @@ def test_corrupt_and_foreign_files(saved: tuple[Path, list[Result]], tmp_path: P
 def test_a_cut_off_end_is_told_and_what_is_whole_is_exported(saved: tuple[Path, list[Result]], tmp_path: Path) -> None:
     cut = tmp_path / "cut.jsonl.partial"
     cut.write_bytes(saved[0].read_bytes()[:-100])
-    with pytest.raises(EndedEarly, match=r"the last line .* is cut off; everything before it was exported"):
+    with pytest.raises(EndedEarly, match=r"the last line .* is cut off; everything before it was used"):
         export(cut, ["csv", "bvh"], tmp_path)
     rows = list(csv.DictReader((tmp_path / "people.csv").open()))
     assert int(rows[-1]["frame"]) == len(TIMES) - 2

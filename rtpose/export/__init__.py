@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import EndedEarly, InputError, RtposeError
+from ..errors import InputError, RtposeError
 from ..runs import Run, fitted_body, read_run
-from ..sinks import check_folder, check_output, replacing
+from ..sinks import check_output, make_folder, replacing
 from . import bvh, glb, tables, trc
 from .motion import gaps, motion_of, steady_times
 
@@ -43,10 +43,10 @@ def export(
 
     Raises InputError, before anything is written, for what cannot be; EndedEarly, at the end, where the results break off.
     """
-    check_request(formats, folder, rate)
+    check_request(formats, rate)
     run = read_run(path)
     jobs = [(folder / name, write) for name, write in _jobs(run, formats, ids, rate or run.rate, body_model, note)]
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for target, _ in jobs:
         check_output(target, (target.suffix,), overwrite=overwrite, source=path)
     for target, write in jobs:
@@ -54,28 +54,24 @@ def export(
             write(target)
         except OSError as error:
             raise RtposeError(f"cannot write {target}: {error.strerror}; {path} and the files before it are whole") from None
-    if run.partial:
-        raise EndedEarly(f"the last line of {path} is cut off; everything before it was exported")
+    run.check_whole()
     return [target for target, _ in jobs]
 
 
-def check_request(formats: Sequence[str], folder: Path, rate: float | None = None) -> None:
-    """Raise InputError for an unknown format, a rate that cannot be, and a folder that cannot be made."""
+def check_request(formats: Sequence[str], rate: float | None = None) -> None:
+    """Raise InputError for an unknown format and a rate that cannot be."""
     if unknown := [name for name in formats if name not in FORMATS]:
         raise InputError(f"unknown format {unknown[0]!r}: there are {', '.join(FORMATS)}")
     if rate is not None and not (math.isfinite(rate) and 0 < rate <= 1000):
         raise InputError(f"--rate {rate:g}: give frames a second, up to 1000")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: give a folder")
-    check_folder(folder if folder.exists() else folder.parent)
 
 
 def check_before_run(formats: Sequence[str], folder: Path, *, bodies: bool, overwrite: bool) -> None:
     """Raise InputError for what could not be exported when a run, with bodies or without, has ended; make the folder."""
-    check_request(formats, folder)
+    check_request(formats)
     if not bodies and (motions := [name for name in MOTIONS if name in formats]):
         raise InputError(f"--export {motions[0]} needs bodies: run with a lifter")
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     names = [TABLES.get(name, f"person-*.{name}") for name in formats]
     if not overwrite and (there := sorted(path for name in names for path in folder.glob(name))):
         raise InputError(f"{there[0]} exists: choose another folder, or say --overwrite")

@@ -38,6 +38,14 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"cannot write into {folder}: {error.strerror}") from None
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder` in one that is there, unless it is there itself. Raises InputError where files cannot be made in it."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: give a folder")
+    check_folder(folder if folder.exists() else folder.parent)
+    folder.mkdir(exist_ok=True)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when all of it was written: what was there stays where that fails.
