@@ -21,13 +21,14 @@ from rich.markup import escape
 
 from .backends import Session, open_session
 from .body.camera import Camera, camera_for
-from .body.model import Lifted, load_body
+from .body.model import BodyModel, Lifted, load_body
 from .body.smpl import open_body
 from .errors import InputError
 from .evaluate import evaluate as score
-from .evaluate import print_tables
+from .evaluate import print_tables, read_annotations
 from .export import check_before_run, export
 from .models import find, models, verify
+from .models.hmr import network_of
 from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run
 from .replay import replay
 from .settings import Outputs, Settings
@@ -39,6 +40,7 @@ from .sinks.window import WindowSink, display
 from .source import InfoSource, Paced, SourceInfo, open_source
 from .stages.ankles import Ankles, read_weights
 from .stages.detect import Detector, frames_between
+from .stages.hmr import HmrLifter, smpl_body
 from .stages.keypoints import KeypointEstimator
 from .stages.lift import Lifter
 from .stages.scores import Threshold
@@ -64,20 +66,25 @@ class Networks:
         self.settings = settings
         names = {"detector": settings.detector, "keypoints": settings.keypoints}
         names |= {task: name for task, name in (("ankles", settings.ankles), ("lifter", settings.lifter)) if name != "none"}
-        self.models = {task: find(name, task) for task, name in names.items()}
+        self.models = {task: find(name, task) for task, name in names.items() if name != "hmr"}
         for model in self.models.values():
             verify(model)
         self.lifted: Lifted | None = None
-        if "lifter" in self.models:
-            body = load_body() if settings.body_model is None else open_body(settings.body_model)
-            self.lifted = Lifted(body, _cameras(settings, info))
+        if settings.lifter != "none":
+            self.lifted = Lifted(_body(settings), _cameras(settings, info))
+        if settings.checkpoint is not None:
+            self.models["lifter"] = network_of(settings.checkpoint)
         # The detector and the keypoint network run at the same time only on frames that the detector looks at, so each has
         # the whole budget; the lifter is too small to share.
         threads = settings.threads or processors()
         # In int8 the detector costs more accuracy than is allowed, so that the keypoint network alone has such a form.
         self.detector = self._open("detector", "auto" if settings.precision == "int8" else settings.precision, threads)
         self.keypoints = self._open("keypoints", settings.precision, threads)
-        self.lifter = self._open("lifter", "f32", 1) if self.lifted is not None else None
+        self.lifter: Session | None = None
+        if settings.lifter == "hmr":
+            self.lifter = self._open("lifter", "auto" if settings.precision == "int8" else settings.precision, threads)
+        elif self.lifted is not None:
+            self.lifter = self._open("lifter", "f32", 1)
 
     def _open(self, task: str, precision: str, threads: int) -> Session:
         return open_session(self.models[task].path, backend=self.settings.backend, precision=precision, threads=threads)
@@ -86,6 +93,12 @@ class Networks:
         """What computes the results, for their header."""
         names = {task: model.name for task, model in self.models.items()}
         return names | {"backend": self.keypoints.backend, "precision": self.keypoints.precision}
+
+
+def _body(settings: Settings) -> BodyModel:
+    if settings.body_model is None:
+        return load_body()
+    return smpl_body(settings.body_model) if settings.lifter == "hmr" else open_body(settings.body_model)
 
 
 def _cameras(settings: Settings, info: SourceInfo) -> Callable[[int, int], Camera]:
@@ -121,7 +134,11 @@ def make_stages(networks: Networks, info: SourceInfo) -> list[Stage]:
         if settings.min_pose_score > 0 or settings.min_keypoint_score > 0:
             stages.append(Threshold(settings.min_pose_score, settings.min_keypoint_score))
         if networks.lifter is not None and networks.lifted is not None:
-            stages.append(Lifter(networks.lifted.body, networks.lifter, networks.lifted.camera))
+            body, camera = networks.lifted.body, networks.lifted.camera
+            if settings.lifter == "hmr":
+                stages.append(HmrLifter(body, networks.lifter, camera, every=settings.lifter_every))
+            else:
+                stages.append(Lifter(body, networks.lifter, camera))
         return stages
 
     _warm(fresh(), info)
@@ -252,15 +269,15 @@ def play(
     return INTERRUPTED if control.interrupted else 0
 
 
-def with_preset(name: str, chosen: dict[str, str]) -> dict[str, str]:
-    """The networks of a preset, as fields of `Settings`, except where `chosen` names others. `paper`: YOLOv3, PoseNet and the
-    paper's regression of ankles.
+def with_preset(name: str, chosen: dict[str, str], *, checkpoint: Path | None = None) -> dict[str, str]:
+    """The networks of a preset, as fields of `Settings`, except where `chosen` names others. `paper`: YOLOv3, PoseNet, the paper's
+    regression of ankles, and HMR where there is a checkpoint.
 
     Raises InputError for an unknown preset, and where the user has not imported a YOLOv3 nor chosen another detector.
     """
     if name != "paper":
         raise InputError(f"unknown preset {name!r}: there is paper")
-    networks = {"keypoints": "posenet", "ankles": "paper", **chosen}
+    networks = {"keypoints": "posenet", "ankles": "paper", **({} if checkpoint is None else {"lifter": "hmr"}), **chosen}
     if "detector" in networks:
         return networks
     detectors = {model.name for model in models().values() if model.task == "detector" and model.decoder.startswith("yolov3 ")}
@@ -327,6 +344,16 @@ def retrain_lifter(data: Path, out: Path, steps: int, seed: int) -> int:
     from .train.lifter import train_lifter
 
     print(train_lifter(data, out, steps=steps, seed=seed))
+    return 0
+
+
+def retrain_hmr(images: Path, annotations: Path, checkpoint: Path, body_model: Path, out: Path, steps: int, seed: int) -> int:
+    """What `rtpose train hmr` does; return the exit code."""
+    _need_torch()
+    from .train.hmr import train_hmr
+
+    pictures = read_annotations(annotations, images)
+    print(train_hmr(pictures, checkpoint, smpl_body(body_model), out, steps=steps, seed=seed).path)
     return 0
 
 

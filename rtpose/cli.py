@@ -106,7 +106,8 @@ def track(
     preset: Annotated[
         Literal["paper"] | None,
         Parameter(
-            group=NETWORKS, help="The paper's own: your YOLOv3 (see models import-darknet), PoseNet, its regression of ankles."
+            group=NETWORKS,
+            help="The paper's own: your YOLOv3 (see models import-darknet), PoseNet, its regression of ankles, HMR with your --checkpoint.",
         ),
     ] = None,
     detector: Annotated[str | None, Parameter(group=NETWORKS, help=f"What finds people; by default {Settings.detector}.")] = None,
@@ -123,7 +124,17 @@ def track(
     min_keypoint_score: Annotated[
         float, Parameter(group=NETWORKS, help="Leave out keypoints of less confidence.")
     ] = Settings.min_keypoint_score,
-    lifter: Annotated[str, Parameter(group=NETWORKS, help="What turns joints into bodies: lifter, none.")] = Settings.lifter,
+    lifter: Annotated[
+        str | None,
+        Parameter(
+            group=NETWORKS,
+            help=f"What makes bodies: lifter (from joints), hmr (from the picture), none; by default {Settings.lifter}.",
+        ),
+    ] = None,
+    checkpoint: Annotated[Path | None, Parameter(group=NETWORKS, help="For hmr: a checkpoint of SPIN's HMR (.pt).")] = None,
+    lifter_every: Annotated[
+        int, Parameter(group=SPEED, help="For hmr: look at a person in every so-many-th frame, and follow the joints between.")
+    ] = Settings.lifter_every,
     backend: Annotated[
         str, Parameter(group=NETWORKS, help="What runs the networks: auto, openvino, onnxruntime, tensorrt, tensorrt_rtx.")
     ] = "auto",
@@ -141,7 +152,7 @@ def track(
         Path | None, Parameter(group=BODIES, help="A calibration file (JSON, or OpenCV's or ROS's YAML).")
     ] = None,
     body_model: Annotated[
-        Path | None, Parameter(group=BODIES, help="An SMPL file of yours in place of the bundled body.")
+        Path | None, Parameter(group=BODIES, help="An SMPL file of yours in place of the bundled body; hmr needs one.")
     ] = None,
     threads: Annotated[int, Parameter(group=SPEED, help="Threads for all networks together; 0 takes every processor.")] = 0,
     detect_every: Annotated[
@@ -152,15 +163,16 @@ def track(
     """Track the people of SOURCE."""
     from .app import process, with_preset
 
-    named = {"detector": detector, "keypoints": keypoints, "ankles": ankles}
+    named = {"detector": detector, "keypoints": keypoints, "ankles": ankles, "lifter": lifter}
     networks = {task: name for task, name in named.items() if name is not None}
     if preset is not None:
-        networks = with_preset(preset, networks)
-    if preset == "paper" and lifter != "none":
+        networks = with_preset(preset, networks, checkpoint=checkpoint)
+    if preset == "paper" and "lifter" not in networks:
         _say("[yellow]note:[/yellow] bodies come from the default lifter: there is no HMR checkpoint")
     settings = Settings(
         **networks,
-        lifter=lifter,
+        checkpoint=checkpoint,
+        lifter_every=lifter_every,
         min_pose_score=min_pose_score,
         min_keypoint_score=min_keypoint_score,
         backend=backend,
@@ -443,6 +455,34 @@ def train_lifter(*, data: Path, out: Path, steps: int = 24000, seed: int = 0) ->
     from .app import retrain_lifter
 
     return retrain_lifter(data, out, steps, seed)
+
+
+@train.command(name="hmr")
+def train_hmr(
+    *, images: Path, annotations: Path, checkpoint: Path, body_model: Path, out: Path, steps: int = 200, seed: int = 0
+) -> int:
+    """Fine-tune HMR on pictures with labelled joints, by re-projection.
+
+    Parameters
+    ----------
+    images
+        Folder with the pictures.
+    annotations
+        Labels of their keypoints in COCO's format (JSON).
+    checkpoint
+        What to begin with: a checkpoint of SPIN's HMR.
+    body_model
+        An SMPL file.
+    out
+        Folder for the checkpoint, its card and the curve; a run that was stopped goes on from what is there.
+    steps
+        How many batches.
+    seed
+        Of everything random.
+    """
+    from .app import retrain_hmr
+
+    return retrain_hmr(images, annotations, checkpoint, body_model, out, steps, seed)
 
 
 engines = App(name="engines", help="Engines for NVIDIA GPUs: compile networks with TensorRT, list, check and remove them.")

@@ -12,7 +12,8 @@ from .errors import InputError
 class Settings:
     """What a run is made of; the defaults are what `rtpose SOURCE` uses.
 
-    detector, keypoints, ankles, lifter: names of networks; ankles and lifter may be "none". threads is the budget of all networks
+    detector, keypoints, ankles, lifter: names of networks; ankles and lifter may be "none". lifter "hmr" takes a checkpoint (a file) and an
+    SMPL file as body_model, and looks at every lifter_every-th frame. threads is the budget of all networks
     together (0: the processors this process may use). detect_every is in frames (None: chosen from the source's frame rate).
     max_people bounds the people tracked at a time. min_pose_score and min_keypoint_score: people and keypoints of less confidence (the
     keypoint network's own) are dropped. focal (px), fov (degrees across the longer side), calibration (a file): at most
@@ -23,6 +24,8 @@ class Settings:
     keypoints: str = "movenet-thunder"
     ankles: str = "default"
     lifter: str = "lifter"
+    checkpoint: Path | None = None
+    lifter_every: int = 1
     backend: str = "auto"
     precision: str = "auto"
     threads: int = 0
@@ -40,6 +43,13 @@ class Settings:
             raise InputError(f"--threads {self.threads}: give 1 or more, or 0 for every processor")
         if self.detect_every is not None and self.detect_every < 1:
             raise InputError(f"--detect-every {self.detect_every}: give 1 or more")
+        if self.lifter_every < 1:
+            raise InputError(f"--lifter-every {self.lifter_every}: give 1 or more")
+        hmr = self.lifter == "hmr"
+        if hmr and (self.checkpoint is None or self.body_model is None):
+            raise InputError("--lifter hmr needs files of yours: --checkpoint FILE (SPIN's) and --body-model FILE (SMPL's)")
+        if not hmr and (self.checkpoint is not None or self.lifter_every != 1):
+            raise InputError(f"--checkpoint and --lifter-every go with --lifter hmr, not with --lifter {self.lifter}")
         if self.max_people < 1:
             raise InputError(f"--max-people {self.max_people}: give 1 or more")
         for option, score in (("--min-pose-score", self.min_pose_score), ("--min-keypoint-score", self.min_keypoint_score)):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import rtpose
-from rtpose.app import Networks, make_sinks, make_stages
+from rtpose.app import Networks, make_sinks, make_stages, with_preset
 from rtpose.errors import InputError
 from rtpose.pipeline import run, run_inline
 from rtpose.settings import Outputs, Settings
@@ -46,3 +46,10 @@ def test_leaving_the_loop_ends_the_run(person_clip: Path) -> None:
 def test_track_refuses_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         next(rtpose.track(tmp_path / "nothing.mp4"))
+
+
+def test_the_papers_preset_takes_hmr_where_there_is_a_checkpoint() -> None:
+    chosen = {"detector": "nanodet"}
+    assert with_preset("paper", chosen, checkpoint=Path("spin.pt"))["lifter"] == "hmr"
+    assert "lifter" not in with_preset("paper", chosen)
+    assert with_preset("paper", {**chosen, "lifter": "none"}, checkpoint=Path("spin.pt"))["lifter"] == "none"

@@ -142,6 +142,9 @@ def test_bad_settings(person_clip: Path, tmp_path: Path) -> None:
     refused(rtpose_command(person_clip, "--save", tmp_path / "no" / "such" / "people.jsonl"), "no such folder", "no/such")
     refused(rtpose_command(person_clip, "--save", tmp_path / "people.xlsx"), "people.xlsx", ".jsonl")
     refused(rtpose_command(person_clip, "--out", tmp_path / "overlay.xyz"), "overlay.xyz", ".mp4")
+    refused(rtpose_command(person_clip, "--lifter", "hmr", "--checkpoint", "spin.pt"), "--checkpoint FILE", "--body-model FILE")
+    refused(rtpose_command(person_clip, "--checkpoint", "spin.pt"), "--checkpoint", "--lifter hmr")
+    refused(rtpose_command(person_clip, "--lifter-every", "0"), "--lifter-every 0")
 
 
 def test_the_papers_preset_needs_the_users_own_yolo(person_clip: Path, tmp_path: Path) -> None:

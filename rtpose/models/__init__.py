@@ -1,7 +1,7 @@
 """The registry of networks: every weight file has a card, a JSON file beside it, and whatever has a card is known by its name.
 
-Cards are looked for in this package (the networks that come with rtpose) and in `models/` of the user's data folder (networks
-the user imported).
+Cards are looked for in this package (the networks that come with rtpose), in `models/` of the user's data folder (networks the user
+imported) and in `networks/` of the cache (those made of a checkpoint that the user names at every run).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from ..errors import InputError
-from ..folders import data_folder
+from ..folders import cache_folder, data_folder
 
-TASKS = ("detector", "keypoints", "lifter", "ankles")
+TASKS = ("detector", "keypoints", "lifter", "hmr", "ankles")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,18 @@ def user_folder() -> Path:
     return data_folder() / "models"
 
 
+def exported_folder() -> Path:
+    """Where the networks lie that were made of checkpoints. It need not exist."""
+    return cache_folder() / "networks"
+
+
 def models() -> dict[str, Model]:
     """Every network that has a card, by name: those of rtpose, then the user's, each in alphabetical order.
 
     Raises InputError for a card that cannot be read and for two cards of one name.
     """
     found: dict[str, Model] = {}
-    for folder in (bundled_folder(), user_folder()):
+    for folder in (bundled_folder(), user_folder(), exported_folder()):
         for card in sorted(folder.glob("*.json")):
             model = _read(card)
             if model.name in found:

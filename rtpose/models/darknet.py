@@ -7,9 +7,7 @@ layers, (n, anchors * (5 + classes), rows, columns); `stages.yolo` decodes them,
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import Model, file_sha256, register, user_folder
+from .graph import Graph, save
 
 EPSILON = 1e-6
 """Darknet normalises by sqrt(variance) + this."""
@@ -25,7 +24,6 @@ EPSILON = 1e-6
 KINDS = ("convolutional", "maxpool", "upsample", "route", "shortcut", "yolo")
 ACTIVATIONS = ("leaky", "linear")
 STRIDE = 32
-OPSET, IR_VERSION = 13, 8
 
 
 @dataclass(frozen=True)
@@ -119,30 +117,17 @@ def read_weights(path: Path) -> tuple[NDArray[np.float32], int]:
     return np.memmap(path, "<f4", "r", start, (count,)), start
 
 
-class _Builder:
+class _Builder(Graph):
     """Walks the sections once; every layer appends its nodes and takes its share of the weights."""
 
     def __init__(self, floats: NDArray[np.float32] | None, size: tuple[int, int]) -> None:
-        self.onnx = _onnx()
+        super().__init__("yolov3", size, "importing Darknet files")
         self.floats = floats
         self.used = 0
-        self.size = size
-        self.nodes: list[Any] = []
-        self.weights: list[Any] = []
         self.layers: list[tuple[str, int, int]] = []  # name of the output, channels, stride
         self.heads: list[Head] = []
         self.classes = 0
-        self.node("Cast", ["image"], "shade", to=1)
-        self.node("Transpose", ["shade"], "planes", perm=[0, 3, 1, 2])
         self.node("Div", ["planes", self.constant("whole", np.float32(255))], "net")
-
-    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(self.onnx.helper.make_node(kind, inputs, [output], name=output, **attributes))
-        return output
-
-    def constant(self, name: str, value: Any) -> str:
-        self.weights.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
 
     def take(self, *shape: int) -> NDArray[np.float32] | None:
         """The next weights; None while only counting, or where the file has ended."""
@@ -230,28 +215,10 @@ class _Builder:
             raise InputError(f"line {s.line}: [{s.kind}] points to layer {index}, which is not before it")
         return self.layers[place]
 
-    def model(self) -> Any:
-        helper, kinds = self.onnx.helper, self.onnx.TensorProto
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """The raw maps of the heads: name -> channels, rows, columns."""
         h, w = self.size
-        outputs = [
-            helper.make_tensor_value_info(
-                head.output, kinds.FLOAT, ["n", len(head.anchors) * (5 + self.classes), h // head.stride, w // head.stride]
-            )
-            for head in self.heads
-        ]
-        image = helper.make_tensor_value_info("image", kinds.UINT8, ["n", h, w, 3])
-        graph = helper.make_graph(self.nodes, "yolov3", [image], outputs, self.weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rtpose")
-        model.ir_version = IR_VERSION
-        return model
-
-
-def _onnx() -> Any:
-    try:
-        import_module("onnx.numpy_helper")
-        return import_module("onnx")
-    except ModuleNotFoundError:
-        raise InputError("importing Darknet files needs the package onnx: pip install onnx") from None
+        return {head.output: (len(head.anchors) * (5 + self.classes), h // head.stride, w // head.stride) for head in self.heads}
 
 
 def convert(cfg: Path, weights: Path, size: int | None = None) -> Network:
@@ -280,7 +247,7 @@ def convert(cfg: Path, weights: Path, size: int | None = None) -> Network:
     if wanted != have:
         how = "is truncated or for another network" if have < wanted else "is for another network or has something appended"
         raise InputError(f"{weights} {how}: it has {have} bytes, {cfg.name} asks for {wanted}")
-    return Network(builder.model(), (height, width), tuple(builder.heads), builder.classes)
+    return Network(builder.model(builder.outputs()), (height, width), tuple(builder.heads), builder.classes)
 
 
 def import_darknet(
@@ -297,10 +264,7 @@ def import_darknet(
     if target.exists() or target.with_suffix(".json").exists():
         raise InputError(f"{target} exists: remove it with its .json, or choose another name")
     network = convert(cfg, weights, size)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    _onnx().save(network.model, str(partial))
-    partial.replace(target)
+    save(network.model, target)
     h, w = network.size
     return register(
         target,
