@@ -27,7 +27,6 @@ from rtpose import __version__, engines
 from rtpose.app import Networks, make_stages
 from rtpose.backends import open_session, tensorrt
 from rtpose.errors import RtposeError
-from rtpose.models import models
 from rtpose.pipeline import run
 from rtpose.settings import Settings
 from rtpose.sinks.progress import percentiles
@@ -75,13 +74,10 @@ def times(seconds: list[float]) -> dict[str, float]:
 def networks(backend: str, calls: int) -> list[dict[str, Any]]:
     """One row for each network, precision and batch: what was built, how far from f32 it is, ms."""
     rows: list[dict[str, Any]] = []
-    for recipe in engines.recipes().values():
-        if recipe.network not in models():
-            continue
-        model = models()[recipe.network]
+    for recipe, model in [(each, model) for each in engines.recipes().values() for model in each.networks()]:
         feeds = engines.reference_feeds(recipe)
         for precision in recipe.precisions:
-            row: dict[str, Any] = {"network": recipe.network, "precision": precision}
+            row: dict[str, Any] = {"network": model.name, "precision": precision}
             begin = time.perf_counter()
             try:
                 session = open_session(model.path, backend=backend, precision=precision)

@@ -92,7 +92,9 @@ def main() -> None:
     switches = sum(len(row["switches"]) for rows in scores.values() for row in rows.values())
     print(f"found {total['found']} of {total['labelled']} labels; {switches} switches")
     if given.json:
-        given.json.write_text(json.dumps({"rtpose": __version__, **total, "switches": switches, "clips": scores}, indent=1) + "\n")
+        given.json.write_text(
+            json.dumps({"rtpose": __version__, **total, "switches": switches, "clips": scores}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,12 @@ from .models import Model, models
 RECIPES = Path(__file__).parent / "recipes"
 """A link to `engines/` of the repository; in an installed package, a copy of it."""
 
+REFERENCE = "reference.npz"
+"""Beside the recipes: `picture`, and for the networks that come with rtpose NAME/sha256 and NAME/f32/OUTPUT."""
+
+LEVER = 0.5
+"""Metres: about the length of a thigh or a shin."""
+
 Shape = tuple[int, ...]
 _log = logging.getLogger(__name__)
 
@@ -41,10 +48,10 @@ def tell(message: str) -> None:
 class Recipe:
     """How one network becomes engines.
 
-    network: its name in the registry. precisions: those on offer, the usual one first. targets: GPU generations for which
-    engines can be built ahead of time. shapes: input name -> (least, usual, most) shape. half: the tensor after which f16 begins
-    and those where it ends, as what lies outside (pixels to numbers, coordinates) needs f32. bounds: how far results may be
-    from f32, by the measures of `deviation`. needs: what to do for weights that do not come with rtpose.
+    network: its name in the registry, or the task of all the networks that it is for. precisions: those on offer, the usual one first.
+    targets: GPU generations for which engines can be built ahead of time. shapes: input name -> (least, usual, most) shape. half: the
+    tensor after which f16 begins and those where it ends, as what lies outside (pixels to numbers, coordinates) needs f32. bounds:
+    how far results may be from f32, by the measures of `deviation`. needs: what to do for weights that do not come with rtpose.
     """
 
     network: str
@@ -54,6 +61,10 @@ class Recipe:
     half: tuple[str, tuple[str, ...]]
     bounds: dict[str, float]
     needs: str
+
+    def networks(self) -> list[Model]:
+        """The networks that are here of those the recipe is for."""
+        return [model for model in models().values() if self.network in (model.name, model.task)]
 
     def graph(self, model: Model, precision: str) -> bytes:
         """The ONNX file of the network in that precision. Raises Unfit for one that is not on offer."""
@@ -86,9 +97,10 @@ def _read(path: Path) -> Recipe:
 def recipe_of(path: Path) -> tuple[Recipe, Model]:
     """The recipe and the card of the network whose weights lie at `path`. Raises Unfit where there is none."""
     known = recipes()
-    for model in models().values():
-        if model.path == path and model.name in known:
-            return known[model.name], model
+    for recipe in known.values():
+        for model in recipe.networks():
+            if model.path == path:
+                return recipe, model
     raise Unfit(f"there is no engine recipe for {path.name}: there are recipes for {', '.join(known)}")
 
 
@@ -310,7 +322,8 @@ def reference_feeds(recipe: Recipe) -> Arrays:
     """The inputs of the self-check, in the usual shapes: a picture that comes with rtpose in the middle, every second one mirrored;
     for inputs that are no pictures, normal noise.
     """
-    picture = np.load(RECIPES / "reference.npz")["picture"]
+    with np.load(RECIPES / REFERENCE) as file:
+        picture = file["picture"]
     feeds: Arrays = {}
     for name, (_, usual, _) in recipe.shapes.items():
         if len(usual) != 4:
@@ -325,12 +338,26 @@ def reference_feeds(recipe: Recipe) -> Arrays:
     return feeds
 
 
+def reference_results(model: Model, feeds: Arrays) -> Arrays | None:
+    """What the network says in f32 to `reference_feeds`, as `scripts/engine_references.py` stored it; None where it did not.
+
+    Of rows that repeat each other, as pictures and their mirror images do, the first two are stored.
+    """
+    with np.load(RECIPES / REFERENCE) as file:
+        if f"{model.name}/sha256" not in file or str(file[f"{model.name}/sha256"]) != model.sha256:
+            return None
+        stored = {name.split("/")[2]: file[name] for name in file.files if name.startswith(f"{model.name}/f32/")}
+    n = len(next(iter(feeds.values())))
+    return {name: np.concatenate([values] * -(-n // len(values)))[:n] for name, values in stored.items()}
+
+
 def deviation(decoder: str, feeds: Arrays, got: Arrays, expected: Arrays) -> dict[str, float]:
     """How far results are from those expected, in the measures of the network's decoder; NaN in any result counts as infinite.
 
     movenet: `px` of the crop for joints with a score of .3 or more, `score`. nanodet: `px` of the sides of boxes with a score of
-    .3 or more, `score`. posenet: `px` of the offsets where a joint scores .3 or more, `score`. Others: `relative`, the largest
-    difference as a share of the largest value.
+    .3 or more, `score`. posenet: `px` of the offsets where a joint scores .3 or more, `score`. lifter, hmr: `mm` by which the end of a
+    bone of half a metre moves, and `relative` for what they say beside rotations. Others: `relative`, the largest difference as a
+    share of the largest value.
     """
     if any(not np.isfinite(values).all() for values in got.values()):
         return {"not a number": float("inf")}
@@ -349,8 +376,22 @@ def deviation(decoder: str, feeds: Arrays, got: Arrays, expected: Arrays) -> dic
         seen = np.concatenate([expected["scores"] >= 0.3] * 2, axis=-1)  # y of every joint, then x
         difference = np.abs(got["offsets"] - expected["offsets"])
         return {"px": _largest(difference[seen]), "score": _largest(got["scores"] - expected["scores"])}
+    figures = {}
+    if decoder in ("lifter", "hmr"):
+        turned = _matrices(got["six"]) - _matrices(expected["six"])
+        figures["mm"] = 1000 * LEVER * _largest(2 * np.arcsin(np.linalg.norm(turned, axis=(-2, -1)) / math.sqrt(8)))
+        expected = {name: values for name, values in expected.items() if name != "six"}
     share = max(_largest(got[name] - expected[name]) / max(_largest(expected[name]), 1e-9) for name in expected)
-    return {"relative": share}
+    return {**figures, "relative": share}
+
+
+def _matrices(six: NDArray[Any]) -> NDArray[np.float64]:
+    """Rotations (..., 3, 3) from six numbers (..., 6) that begin with the first column."""
+    first, second = six[..., :3].astype(np.float64), six[..., 3:].astype(np.float64)
+    first = first / np.linalg.norm(first, axis=-1, keepdims=True)
+    second = second - (first * second).sum(-1, keepdims=True) * first
+    second = second / np.linalg.norm(second, axis=-1, keepdims=True)
+    return np.asarray(np.stack([first, second, np.cross(first, second)], -1))
 
 
 def _sides(logits: NDArray[Any]) -> NDArray[Any]:

@@ -14,6 +14,7 @@ import pytest
 
 from rtpose import engines
 from rtpose.engines import Store
+from rtpose.models import graph, hmr, register
 from rtpose.models.darknet import import_darknet
 
 from .test_darknet import ANCHORS, convolution, random_weights, yolov3
@@ -31,6 +32,16 @@ def yolov3_tiny(size: int) -> str:
     text += convolution(1024, 3) + convolution(256, 1) + convolution(512, 3) + convolution(255, 1, last=True)
     text += head.format("3,4,5") + f"[route]\nlayers=-4\n{convolution(128, 1)}[upsample]\nstride=2\n[route]\nlayers=-1,8\n"
     return text + convolution(256, 3) + convolution(255, 1, last=True) + head.format("0,1,2")
+
+
+def random_hmr_network(path: Path) -> None:
+    """HMR with random weights, where a checkpoint's network would lie."""
+    random = np.random.default_rng(0)
+    weights = {key: np.float32(random.normal(0, 0.02, shape)) for key, shape in hmr.expected()}
+    weights |= {key: np.ones_like(value) for key, value in weights.items() if key.endswith("running_var")}
+    graph.save(hmr.convert(weights), path)
+    card = {"licence": "CC0-1.0", "origin": "here", "made": "here", "input": "a picture", "decoder": "hmr"}
+    register(path, name="hmr", task="hmr", **card)
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -56,6 +67,8 @@ def built(python: str, tmp_path_factory: pytest.TempPathFactory) -> Store:
         (folder / f"{name}.cfg").write_text(cfg)
         random_weights(folder / f"{name}.cfg", folder / f"{name}.weights")
         import_darknet(folder / f"{name}.cfg", folder / f"{name}.weights", folder=folder / "data" / "models")
+    (folder / "cache" / "networks").mkdir(parents=True)
+    random_hmr_network(folder / "cache" / "networks" / "hmr.onnx")
     places = {"RTPOSE_DATA": str(folder / "data"), "RTPOSE_CACHE": str(folder / "cache")}
     command = [python, "-m", "rtpose", "engines", "build", "--precision", "all", "--targets", ",".join(TARGETS)]
     done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True, check=False)

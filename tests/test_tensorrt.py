@@ -7,6 +7,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from rtpose import backends, engines
 from rtpose.backends import Session, open_session, tensorrt
 from rtpose.engines import Store
 from rtpose.errors import InputError, Unfit
-from rtpose.models import models, register, user_folder
+from rtpose.models import Model, bundled_folder, models, register, user_folder
 
 from .fake_tensorrt import FakeTensorRT, FakeTorch
 
-RECIPES = engines.recipes()
+RECIPES, ROOM = engines.recipes(), engines.RECIPES
 TINY = """<ir_version: 8, opset_import: ["" : 13]>
 tiny (uint8[n,h,w,3] image) => (float[n,17,3] keypoints)
 <float full = {255}, int64[3] triples = {0, 17, 3}> {
@@ -387,6 +388,41 @@ def test_build_takes_every_recipe_whose_weights_are_here(api: FakeTensorRT, monk
         list(tensorrt.build_engines(("absent",)))
     with pytest.raises(InputError, match=r"no engine recipe called 'eagle': choose from .*tiny"):
         list(tensorrt.build_engines(("eagle",)))
+
+
+BUNDLED = [m for r in RECIPES.values() for m in r.networks() if m.path.parent == bundled_folder()]
+
+
+@pytest.mark.parametrize("model", BUNDLED, ids=lambda model: model.name)
+def test_the_stored_results_are_those_of_the_weights(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this fails after a network was changed: run scripts/engine_references.py."""
+    monkeypatch.setattr(engines, "RECIPES", ROOM)
+    recipe, _ = engines.recipe_of(model.path)
+    feeds = engines.reference_feeds(recipe)
+    stored = engines.reference_results(model, feeds)
+    assert stored is not None
+    figures = engines.deviation(model.decoder, feeds, open_session(model.path, backend="onnxruntime")(feeds), stored)
+    assert all(value < 0.1 * recipe.bounds[name] for name, value in figures.items())
+    assert engines.reference_results(replace(model, sha256="other"), feeds) is None
+
+
+def test_a_stored_result_is_what_counts(opened: Callable[..., Session], tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (model,) = (m for m in models().values() if m.name == "tiny")
+    wrong = np.full((2, 17, 3), 0.5, np.float32)
+    stored = {"picture": noise(16, 16, 3), "tiny/sha256": np.array(model.sha256), "tiny/f32/keypoints": wrong}
+    np.savez(engines.RECIPES / "reference.npz", **stored)
+    with pytest.raises(Unfit, match="results differ from f32"):
+        opened()
+
+
+def test_bones_that_turn_are_millimetres() -> None:
+    six = np.tile(np.float32([1, 0, 0, 0, 1, 0]), (1, 24, 1))
+    turned = six.copy()
+    turned[0, 3] = [1, 0, 0, 0, np.cos(0.02), np.sin(0.02)]
+    others = {"betas": np.ones((1, 10), np.float32)}
+    figures = engines.deviation("hmr", {}, {"six": turned, **others}, {"six": six, **others})
+    assert figures["mm"] == pytest.approx(10, rel=1e-3)
+    assert figures["relative"] == 0
 
 
 def test_the_cache_lists_and_cleans(opened: Callable[..., Session], cache: Path) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from .. import engines
 from ..engines import Key, Recipe, Shape, Store
 from ..errors import InputError, Unfit
-from ..models import Model, models, verify
+from ..models import Model, verify
 from . import Arrays, Ports, checked_feeds
 from . import open_session as open_on
 
@@ -287,11 +288,18 @@ def _dtype(api: Module, kind: Any) -> np.dtype[Any]:
 
 
 def engine_key(
-    api: Module, flavour: str, recipe: Recipe, graph: bytes, precision: str, targets: tuple[str, ...], gpu: Gpu | None
+    api: Module,
+    flavour: str,
+    recipe: Recipe,
+    model: Model,
+    graph: bytes,
+    precision: str,
+    targets: tuple[str, ...],
+    gpu: Gpu | None,
 ) -> Key:
     """The key of an engine: with a GPU, for that one; without, ahead of time for the targets."""
     return Key(
-        network=recipe.network,
+        network=model.name,
         onnx_sha256=hashlib.sha256(graph).hexdigest(),
         flavour=flavour,
         version=api.__version__,
@@ -319,11 +327,11 @@ def open_session(path: Path, *, device: str, precision: str, threads: int, flavo
     store = Store()
     if flavour == RTX:
         # An engine built ahead of time may serve several generations of GPUs.
-        targets = next((t for t in _built_for(store, recipe.network, precision) if gpu.target in t), (gpu.target,))
-        key = engine_key(api, flavour, recipe, graph, precision, targets, None)
+        targets = next((t for t in _built_for(store, model.name, precision) if gpu.target in t), (gpu.target,))
+        key = engine_key(api, flavour, recipe, model, graph, precision, targets, None)
     else:
         targets = ()
-        key = engine_key(api, flavour, recipe, graph, precision, (gpu.target,), gpu)
+        key = engine_key(api, flavour, recipe, model, graph, precision, (gpu.target,), gpu)
 
     def build() -> bytes:
         return compile_engine(api, graph, recipe.shapes, targets)
@@ -339,7 +347,7 @@ def open_session(path: Path, *, device: str, precision: str, threads: int, flavo
             session = TensorRtSession(api, plan, backend=flavour, precision=precision)
         except Stale as again:
             store.drop(key.slot)
-            raise Unfit(f"TensorRT does not take the engine it has just built for {recipe.network}: {again}") from None
+            raise Unfit(f"TensorRT does not take the engine it has just built for {model.name}: {again}") from None
     if not store.trusted(key, plan):
         store.trust(key, plan, check(session, recipe, model))
     return session
@@ -352,16 +360,20 @@ def _built_for(store: Store, network: str, precision: str) -> Iterator[tuple[str
 
 
 def check(session: Any, recipe: Recipe, model: Model) -> dict[str, float]:
-    """Compare a session with the reference backend in f32 on the reference pictures; return the figures.
+    """Compare a session on the reference pictures with the stored results in f32, or where there are none with those of the
+    reference backend; return the figures.
 
     Raises Unfit with the figures where they exceed the recipe's bounds.
     """
     feeds = engines.reference_feeds(recipe)
-    reference = open_on(model.path, backend=REFERENCE, precision="f32")
-    figures = engines.deviation(model.decoder, feeds, session(feeds), reference(feeds))
-    reference.close()
+    expected = engines.reference_results(model, feeds)
+    if expected is None:  # weights that the user brought
+        reference = open_on(model.path, backend=REFERENCE, precision="f32")
+        expected = reference(feeds)
+        reference.close()
+    figures = engines.deviation(model.decoder, feeds, session(feeds), expected)
     if excess := engines.excess(figures, recipe.bounds):
-        raise Unfit(f"the {session.precision} engine of {recipe.network} is refused: its results differ from f32: {excess}")
+        raise Unfit(f"the {session.precision} engine of {model.name} is refused: its results differ from f32: {excess}")
     return figures
 
 
@@ -390,13 +402,14 @@ def build_engines(
     precision `all` builds every one on offer. Raises InputError for an unknown recipe, for weights that are missing though their
     recipe was named, and where TensorRT refuses.
     """
-    chosen, registered = _chosen(names), models()
+    chosen = _chosen(names)
     gpu = None if targets else find_gpu()
     flavour, api = (RTX, _installed(RTX)) if targets else any_installed()
     aims = targets or ((gpu.target,) if gpu and flavour == RTX else ())
     store = Store()
     for recipe in chosen:
-        if recipe.network not in registered:
+        networks = recipe.networks()
+        if not networks:
             if names:
                 raise InputError(f"the weights of {recipe.network} are not here: {recipe.needs}")
             yield Built(recipe.network, "", skipped=f"its weights are not here: {recipe.needs}")
@@ -404,11 +417,13 @@ def build_engines(
         if not names and precision not in ("auto", "all", *recipe.precisions):
             yield Built(recipe.network, precision, skipped=f"on offer: {', '.join(recipe.precisions)}")
             continue
-        model = registered[recipe.network]
-        verify(model)
-        for each in recipe.precisions if precision == "all" else (recipe.precisions[0] if precision == "auto" else precision,):
+        wanted = recipe.precisions if precision == "all" else (recipe.precisions[0] if precision == "auto" else precision,)
+        for model, each in product(networks, wanted):
+            verify(model)
             graph = recipe.graph(model, each)
-            key = engine_key(api, flavour, recipe, graph, each, aims or (gpu.target if gpu else "",), None if aims else gpu)
+            key = engine_key(
+                api, flavour, recipe, model, graph, each, aims or (gpu.target if gpu else "",), None if aims else gpu
+            )
             seconds: list[float] = []
 
             def build(graph: bytes = graph, recipe: Recipe = recipe, seconds: list[float] = seconds) -> bytes:
@@ -418,7 +433,7 @@ def build_engines(
                 return plan
 
             plan = store.get(key, build, say)
-            yield Built(recipe.network, each, key.targets, len(plan), seconds[0] if seconds else None)
+            yield Built(model.name, each, key.targets, len(plan), seconds[0] if seconds else None)
 
 
 def check_engines(names: tuple[str, ...] = ()) -> Iterator[tuple[Recipe, str, dict[str, float]]]:
@@ -426,11 +441,9 @@ def check_engines(names: tuple[str, ...] = ()) -> Iterator[tuple[Recipe, str, di
 
     Yields recipe, precision and figures. Raises Unfit where there is no GPU or results are out of bounds.
     """
-    registered = models()
     flavour, _ = any_installed()
     for recipe in _chosen(names):
-        if recipe.network in registered:
-            model = registered[recipe.network]
+        for model in recipe.networks():
             session = open_session(model.path, device="auto", precision="auto", threads=0, flavour=flavour)
             yield recipe, session.precision, check(session, recipe, model)
             session.close()
