@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +31,8 @@ from .export import check_before_run, export
 from .models import find, models, verify
 from .models.hmr import network_of
 from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run
+from .refine import Interrupted
+from .refine.run import SecondPass
 from .replay import replay
 from .settings import Outputs, Settings
 from .sinks.data import open_data
@@ -152,20 +155,25 @@ def _warm(stages: Sequence[Stage], info: SourceInfo) -> None:
     box = np.array([[0, 0, info.width, info.height]], np.float32)
     detector(Result(frame))
     # Nobody is in that picture, so somebody is made up: a find for the keypoints, then joints, the ankles unsure, for the rest.
-    for time in (0.0, 0.04):
-        keypoints(Result(replace(frame, time=time), detections=Boxes(box, np.full(1, 0.9, np.float32))))
+    for when in (0.0, 0.04):
+        keypoints(Result(replace(frame, time=when), detections=Boxes(box, np.full(1, 0.9, np.float32))))
     grid = np.stack([info.width * np.linspace(0.4, 0.6, 17), info.height * np.linspace(0.1, 0.9, 17), np.full(17, 0.9)], -1)
     grid[15:, 2] = 0.1
     points = grid[None].astype(np.float32)
     somebody = People(np.ones(1, np.int64), box, np.ones(1, np.float32), points, np.zeros((1, 17), np.uint8), points)
-    for time in (0.0, 0.04):
-        result = Result(replace(frame, time=time), people=somebody)
+    for when in (0.0, 0.04):
+        result = Result(replace(frame, time=when), people=somebody)
         for stage in later:
             result = stage(result)
 
 
 def make_sinks(outputs: Outputs, networks: Networks, info: SourceInfo, live: bool) -> list[Sink]:
     """The sinks that write files or show a window. Raises InputError for an output that cannot be written."""
+    return [*make_writers(outputs, networks, info, live), *make_views(outputs, networks, info, live)]
+
+
+def make_writers(outputs: Outputs, networks: Networks, info: SourceInfo, live: bool) -> list[Sink]:
+    """The sinks that write files."""
     sinks: list[Sink] = []
     if outputs.save is not None:
         path = None if outputs.save == "-" else Path(outputs.save)
@@ -175,14 +183,22 @@ def make_sinks(outputs: Outputs, networks: Networks, info: SourceInfo, live: boo
         )
     if outputs.out is not None:
         sinks.append(open_overlay(Path(outputs.out), info, overwrite=outputs.overwrite, lifted=networks.lifted))
+    return sinks
+
+
+def make_views(outputs: Outputs, networks: Networks, info: SourceInfo, live: bool) -> list[Sink]:
+    """The sink that shows a window or takes a screenshot, if one is wanted."""
     view = outputs.view if outputs.view is not None else live and display()
     if outputs.screenshot is not None or (view and networks.lifted is not None and find_spec("open3d") is not None):
-        sinks.append(
+        return [
             ViewerSink(networks.lifted, window=view and display(), screenshot=outputs.screenshot, overwrite=outputs.overwrite)
-        )
-    elif view:
-        sinks.append(WindowSink(info))
-    return sinks
+        ]
+    return [WindowSink(info)] if view else []
+
+
+def second_pass(outputs: Outputs, networks: Networks, info: SourceInfo) -> SecondPass:
+    """What refines the results of a video file once all of them are known."""
+    return SecondPass(outputs, info, models=networks.describe(), lifted=networks.lifted, network=networks.lifter)
 
 
 def _paced(source: InfoSource, live: bool | None) -> tuple[InfoSource, bool]:
@@ -201,19 +217,26 @@ def process(
     *,
     live: bool | None = None,
     sequence: bool = False,
+    causal: bool = False,
 ) -> int:
     """Run the source named by `spec` into the outputs, with progress and a closing table; return the exit code.
 
-    Everything said goes to the standard error. Raises RtposeError with one clear line for what went wrong.
+    A video file is gone through twice, unless `causal`: the results are refined with the future known. Everything said goes to the
+    standard error. Raises RtposeError with one clear line for what went wrong.
     """
     console = Console(stderr=True, highlight=False)
     if outputs.export_dir is not None:
         check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=outputs.overwrite)
     source = open_source(spec, sequence=sequence)
+    second: SecondPass | None = None
     try:
         source, live = _paced(source, live)
         networks = Networks(settings, source.info)
-        sinks = make_sinks(outputs, networks, source.info, live)
+        if (outputs.save or outputs.out) and not (live or causal) and _is_file(source.info):
+            second = second_pass(outputs, networks, source.info)
+            sinks = [second.sink, *make_views(outputs, networks, source.info, live)]
+        else:
+            sinks = make_sinks(outputs, networks, source.info, live)
         stages = make_stages(networks, source.info)
     except BaseException:
         source.close()
@@ -225,11 +248,32 @@ def process(
     for note in source.notes:
         console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
     console.print(summary(report))
+    if second is not None and report.frames and not control.cancelled:
+        if not _refine(second, report.frames, console):
+            return INTERRUPTED
     if outputs.export_dir is not None and outputs.save is not None and report.frames:
         _export(outputs.save, outputs.export, outputs.export_dir, settings, outputs.overwrite, console)
     if report.ended_early is not None:
         raise report.ended_early
     return INTERRUPTED if control.interrupted else 0
+
+
+def _is_file(info: SourceInfo) -> bool:
+    """Whether the source is a video file, which can be read twice."""
+    return info.path is not None and not info.pictures and not info.live
+
+
+def _refine(second: SecondPass, frames: int, console: Console) -> bool:
+    """The second pass; returns whether it was finished, not interrupted."""
+    control, begin = Control(), time.monotonic()
+    try:
+        with _interrupts(control):
+            refined = second.finish(control, ProgressSink(frames, console))
+    except Interrupted:
+        console.print(f"refining was interrupted; the causal results are kept in {escape(str(second.spool))}", soft_wrap=True)
+        return False
+    console.print(f"{refined}; {time.monotonic() - begin:.1f} s", soft_wrap=True)
+    return True
 
 
 def _export(save: str, formats: Sequence[str], folder: Path, settings: Settings, overwrite: bool, console: Console) -> None:
@@ -383,13 +427,19 @@ def _interrupts(control: Control) -> Iterator[None]:
             signal.signal(s, handler)
 
 
-def track(source: str | int | Path, *, live: bool | None = None, sequence: bool = False, **settings: Any) -> Iterator[Result]:
+def track(
+    source: str | int | Path, *, live: bool | None = None, sequence: bool = False, refine: bool = False, **settings: Any
+) -> Iterator[Result]:
     """Yield a `Result` for every frame of the source, computed ahead of you on other threads.
 
-    source: what `rtpose SOURCE` takes, or a camera's number. live: None decides by the source. settings: fields of `Settings`.
-    Leaving the loop ends the run. Raises InputError at the first `next`, StageError or EndedEarly after the last good result.
+    source: what `rtpose SOURCE` takes, or a camera's number. live: None decides by the source. refine: of a video file, go through
+    it first, and then yield results that know the future. settings: fields of `Settings`. Leaving the loop ends the run.
+    Raises InputError at the first `next`, StageError or EndedEarly after the last good result.
     """
     opened = open_source(str(source), sequence=sequence)
+    if refine:
+        yield from _track_refined(opened, live, Settings(**settings))
+        return
     feed: Channel[Result] = Channel(2)
     control = Control()
     ended: list[BaseException | Report] = []
@@ -426,6 +476,22 @@ def track(source: str | int | Path, *, live: bool | None = None, sequence: bool 
         raise outcome
     if outcome.ended_early is not None:
         raise outcome.ended_early
+
+
+def _track_refined(source: InfoSource, live: bool | None, settings: Settings) -> Iterator[Result]:
+    if live or not _is_file(source.info):
+        source.close()
+        raise InputError(f"{source.name} cannot be refined: only the results of a video file, not live")
+    networks = Networks(settings, source.info)
+    second = second_pass(Outputs(), networks, source.info)
+    try:
+        report = run(source, make_stages(networks, source.info), [second.sink])
+        if report.frames:
+            yield from second.results()
+    finally:
+        second.close()
+    if report.ended_early is not None:
+        raise report.ended_early
 
 
 class _Feed:

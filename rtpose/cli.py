@@ -74,6 +74,15 @@ def track(
     sequence: Annotated[
         bool, Parameter(negative="", group=INPUT, help="The pictures are frames of one scene, not independent of each other.")
     ] = False,
+    causal: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            group=INPUT,
+            help="Of a video file, keep what is known at each frame. By default it is gone through again and refined: smooth"
+            " without lag, gaps bridged, one shape a person.",
+        ),
+    ] = False,
     out: Annotated[
         str | None, Parameter(group=OUTPUT, help="Write the frames with people drawn in: a video file, or a folder for pictures.")
     ] = None,
@@ -196,7 +205,7 @@ def track(
         export=tuple(export or ()),
         export_dir=out_dir,
     )
-    return process(source if source is not None else str(camera), settings, outputs, live=live, sequence=sequence)
+    return process(source if source is not None else str(camera), settings, outputs, live=live, sequence=sequence, causal=causal)
 
 
 @app.command

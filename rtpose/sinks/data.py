@@ -80,7 +80,7 @@ class JsonLinesSink:
         if self._file < 0:
             self._open()
             self._line(self._header(result))
-        self._line(frame_record(result))
+        self._line(self._record(result))
 
     def close(self) -> None:
         if self._file >= 0 and self._path is not None:
@@ -95,6 +95,10 @@ class JsonLinesSink:
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise InputError(f"cannot write {self._path}: {error.strerror}") from None
+
+    def _record(self, result: Result) -> dict[str, Any]:
+        frame = result.frame
+        return frame_record(Record(frame.index, frame.time, frame.file, result.people, result.bodies))
 
     def _header(self, result: Result) -> dict[str, Any]:
         header: dict[str, Any] = {
@@ -115,7 +119,7 @@ class JsonLinesSink:
         return header
 
     def _line(self, record: Mapping[str, Any]) -> None:
-        data = json.dumps(record, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        data = json_line(record)
         todo = memoryview(data)
         try:
             while todo:
@@ -202,12 +206,17 @@ def save_arrays(lines: Path, path: Path) -> None:
         raise RtposeError(f"cannot write {path}: {error.strerror}; the results are kept in {lines}") from None
 
 
-def frame_record(result: Result) -> dict[str, Any]:
-    """What is written of one result, as JSON's types."""
-    frame, people, bodies = result.frame, result.people, result.bodies
-    record: dict[str, Any] = {"frame": frame.index, "time": frame.time}
-    if frame.file is not None:
-        record["file"] = frame.file
+def json_line(record: Mapping[str, Any]) -> bytes:
+    """The record as one line of text."""
+    return json.dumps(record, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode() + b"\n"
+
+
+def frame_record(found: Record) -> dict[str, Any]:
+    """What is written of one frame, as JSON's types."""
+    people, bodies = found.people, found.bodies
+    record: dict[str, Any] = {"frame": found.frame, "time": found.time}
+    if found.file is not None:
+        record["file"] = found.file
     boxes = _numbers(people.boxes, PIXEL_DECIMALS)
     scores = _numbers(people.scores, SCORE_DECIMALS)
     keypoints, raw = _keypoints(people.keypoints), _keypoints(people.raw)
@@ -290,11 +299,17 @@ class Records:
         self.partial = False
 
     def __iter__(self) -> Iterator[Record]:
+        for record, _ in self.with_fields():
+            yield record
+
+    def with_fields(self) -> Iterator[tuple[Record, dict[str, Any]]]:
+        """Every record, and all the fields of its line."""
         for number, line in _lines(self._path):
             if not line.endswith(b"\n"):
                 self.partial = True
             elif number > 1:
-                yield _record(_parse(self._path, number, line), self._header, f"{self._path}, line {number}")
+                fields = _parse(self._path, number, line)
+                yield _record(fields, self._header, f"{self._path}, line {number}"), fields
 
 
 def read_results(path: Path | str) -> tuple[Header, Records]:

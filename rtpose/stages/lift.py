@@ -30,10 +30,10 @@ NAMES: tuple[str, ...] = KEYPOINT_NAMES + tuple(f"body_{name}" for name in JOINT
 Network = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 """The initialiser: `keypoints` (n, FEATURES) -> six (n, 18, 6), betas (n, b), turn_error (n, 18), place_error (n, 39)."""
 
-_DIFFICULTY = np.array([0.8, 0.8, 0.8, 0.9, 0.9, 0.9, 0.9, 1.0, 1.0, 1.1, 1.1, 1.3, 1.3, 1.0, 1.0, 1.1, 1.1])
+DIFFICULTY = np.array([0.8, 0.8, 0.8, 0.9, 0.9, 0.9, 0.9, 1.0, 1.0, 1.1, 1.1, 1.3, 1.3, 1.0, 1.0, 1.1, 1.1])
 """By how much each keypoint is misplaced, relative to others: hips are a matter of taste."""
-_SAID = np.array([PREDICTED.index(j) if j in PREDICTED else -1 for j in range(22)])
-_ABOVE = {10: 7, 11: 8, 20: 18, 21: 19}
+SAID = np.array([PREDICTED.index(j) if j in PREDICTED else -1 for j in range(22)])
+ABOVE = {10: 7, 11: 8, 20: 18, 21: 19}
 _FEET = ((7, 4), (8, 5))
 
 
@@ -139,7 +139,7 @@ class Lifter:
             rays, seen = _moments(history)
             sizes[i] = features_into(rays, seen, inputs[i], turns[i])
         rows = [i for i in range(n) if sizes[i] > 0]
-        bodies = _empty(n, self._body.betas)
+        bodies = no_bodies(n, self._body.betas)
         if len(rows):
             said = self._network({"keypoints": inputs[rows]})
             for row, i in enumerate(rows):
@@ -157,11 +157,11 @@ class Lifter:
     ) -> None:
         weights = self._weights
         now, rays, confidences = self._history[identity][0]
-        guess = (turn.T @ from_six(said["six"]))[_SAID]
-        for joint, above in _ABOVE.items():
+        guess = (turn.T @ from_six(said["six"]))[SAID]
+        for joint, above in ABOVE.items():
             guess[joint] = guess[above]
-        sureness = np.exp(-2 * said["turn_error"])[_SAID] / weights.network**2
-        deviation = np.maximum(weights.keypoint * size, weights.pixel / camera.fx) * _DIFFICULTY
+        sureness = np.exp(-2 * said["turn_error"])[SAID] / weights.network**2
+        deviation = np.maximum(weights.keypoint * size, weights.pixel / camera.fx) * DIFFICULTY
         sharpness = (confidences**weights.trust / deviation) ** 2
 
         state = self._states.get(identity)
@@ -191,7 +191,7 @@ class Lifter:
                 before = to_axis_angle(state.world[knee].T @ state.world[ankle])
                 flex = before + (flex - before) * (1 - math.exp(-elapsed / 0.2))
             world[ankle] = world[knee] @ to_matrix(flex)
-        for joint, above in _ABOVE.items():
+        for joint, above in ABOVE.items():
             world[joint] = world[above]
         learning = state.age < weights.settle
         betas = state.betas.copy()
@@ -250,7 +250,8 @@ class Lifter:
         bodies["uncertainty"][row] = np.exp(said["place_error"])
 
 
-def _empty(n: int, betas: int) -> dict[str, F32]:
+def no_bodies(n: int, betas: int) -> dict[str, F32]:
+    """The arrays of `Bodies` for n people of whom nothing is known."""
     shapes = {"rotations": (n, 22, 3), "betas": (n, betas), "translation": (n, 3), "joints3d": (n, 39, 3), "uncertainty": (n, 39)}
     return {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
 

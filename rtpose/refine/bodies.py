@@ -1,0 +1,266 @@
+"""Bodies of a person over a whole stretch of frames: what the network says of the past and of the future, one shape, feet that stand.
+
+The network that the causal pass asks about the last half second is asked four times: forwards and backwards in time, as it is
+and mirrored. The mean, smoothed over time, starts the same fit that the causal pass makes; the bodies fitted are smoothed, and
+fitted again with feet held where they stand.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..body.camera import Camera
+from ..body.fit import ACTIVE, LIMITED, LIMITS, Points, fit, place, translate
+from ..body.initial import FEATURES, MOMENTS, PREDICTED, features_into
+from ..body.model import JOINT_NAMES, BodyModel
+from ..body.rotations import from_six, to_axis_angle, to_six
+from ..stages.keypoints import MIRRORED
+from ..stages.lift import ABOVE, DIFFICULTY, SAID, Lifter, Network, Weights, no_bodies
+from ..types import F32, F64, I64
+from .smooth import smooth
+
+_OPPOSITE = [JOINT_NAMES.index(name.replace("left", "@").replace("right", "left").replace("@", "right")) for name in JOINT_NAMES]
+_SAID_MIRRORED = [PREDICTED.index(_OPPOSITE[joint]) for joint in PREDICTED]
+_MIRROR_SIX = np.array([1.0, -1, -1, -1, 1, 1])
+"""What mirroring x does to the first two columns of a rotation."""
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How firmly the refined bodies are held; see `Weights` for what the causal fit shares.
+
+    said: Hz, cut-off of what the network says; pose: of the fitted rotations and of where the body is seen; depth: of how far away it is.
+    near: metres, across the view (three times that along it), by which the fit may move a body from the smoothed way. hold: rad by
+    which the last fit may turn a bone, stay: metres by which it may move the body, so that feet stand within `stand` metres.
+    """
+
+    said: float = 2.0
+    pose: float = 4.0
+    depth: float = 2.0
+    near: float = 0.1
+    hold: float = 0.05
+    stay: float = 0.03
+    stand: float = 0.01
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One person in consecutive frames: times (n,) s, rays (n, 17, 2) of the keypoints, confidences (n, 17), 0: not seen."""
+
+    times: F64
+    rays: F64
+    confidences: F64
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the network says of each frame: six (n, 18, 6), sureness (n, 18) one over variances, doubts (n, 39) m, sizes (n,)."""
+
+    six: F64
+    sureness: F64
+    doubts: F64
+    sizes: F64
+
+
+class BodyRefiner:
+    """Fits a body to every frame of a stretch. network and body: those of the causal `Lifter`."""
+
+    STILL = 0.15
+    """A foot stands that moves less than so many sizes of the person a second in the picture ..."""
+    STEP = 0.15
+    """... for so many seconds."""
+
+    def __init__(self, body: BodyModel, network: Network, strengths: Strengths | None = None) -> None:
+        self._body, self._network = body, network
+        self._points = Points.of(body)
+        self._weights, self._strengths = Weights(), strengths or Strengths()
+
+    def __call__(self, stretch: Stretch, betas: F64 | None, camera: Camera) -> dict[str, F32]:
+        """The arrays of `Bodies`, a row a frame; NaN where nothing was seen for `Lifter.GAP` seconds before or after.
+
+        betas: the person's shape, None where the causal pass found none: then there are no bodies either.
+        """
+        seen = (stretch.confidences > 0).sum(1) >= Lifter.ENOUGH
+        arrays = no_bodies(len(stretch.times), self._body.betas)
+        if betas is None or not seen.any():
+            return arrays
+        said = self._ask(stretch)
+        trust = seen.astype(np.float64)
+        guess = self._guess(stretch.times, said, trust)
+        vectors = self._points.at(betas)
+        world, translation = guess.copy(), self._begin(stretch, said, guess, vectors, trust, camera)
+        self._fit(stretch, said, guess, world, translation, betas, vectors, camera, near=self._strengths.near)
+        world, translation = self._smoothed(stretch.times, world, translation, trust)
+        anchors, standing = self._feet(stretch, said.sizes, world, translation, vectors)
+        if standing.any():
+            self._fit(stretch, said, guess, world, translation, betas, vectors, camera, anchors=anchors, standing=standing)
+        near = np.flatnonzero(np.abs(stretch.times[:, None] - stretch.times[seen]).min(1) <= Lifter.GAP)
+        self._write(near, world, translation, betas, vectors, said.doubts, arrays)
+        return arrays
+
+    def none(self) -> dict[str, F32]:
+        """The arrays of nobody's body."""
+        return no_bodies(0, self._body.betas)
+
+    def _ask(self, stretch: Stretch) -> _Said:
+        """Ask about every frame, with its past and with its future, as it is and mirrored."""
+        n = len(stretch.times)
+        six, sureness, doubts = np.zeros((n, len(PREDICTED), 6)), np.zeros((n, len(PREDICTED))), np.zeros((n, 39))
+        turns, sizes = np.empty((n, 3, 3)), np.zeros(n)
+        inputs = np.zeros((n, FEATURES), np.float32)
+        for direction in (-1, 1):
+            rays, confidences = _moments(stretch, direction)
+            for mirrored in (False, True):
+                if mirrored:
+                    rays = np.ascontiguousarray(rays[:, :, MIRRORED] * [-1.0, 1.0])
+                    confidences = np.ascontiguousarray(confidences[:, :, MIRRORED])
+                for i in range(n):
+                    sizes[i] = features_into(rays[i], confidences[i], inputs[i], turns[i])
+                said = {name: array.astype(np.float64) for name, array in self._network({"keypoints": inputs}).items()}
+                turned = to_six(np.swapaxes(turns, 1, 2)[:, None] @ from_six(said["six"]))
+                sure = np.exp(-2 * said["turn_error"])
+                if mirrored:
+                    turned, sure = turned[:, _SAID_MIRRORED] * _MIRROR_SIX, sure[:, _SAID_MIRRORED]
+                six += sure[..., None] * turned
+                sureness += sure
+                doubts += said["place_error"]
+        # The four err together, so they are no surer than one.
+        return _Said(six / sureness[..., None], sureness / 4, np.exp(doubts / 4), sizes)
+
+    def _guess(self, times: F64, said: _Said, trust: F64) -> F64:
+        """World rotations (n, 22, 3, 3) as the network says, smoothed."""
+        six = said.six.copy()
+        for joint in range(six.shape[1]):
+            sure = said.sureness[:, joint] * trust
+            six[:, joint] = smooth(times, six[:, joint], sure / np.median(sure[trust > 0]), self._strengths.said)
+        guess = from_six(six)[:, SAID]
+        for joint, above in ABOVE.items():
+            guess[:, joint] = guess[:, above]
+        return np.ascontiguousarray(guess)
+
+    def _sharpness(self, stretch: Stretch, said: _Said, camera: Camera) -> F64:
+        weights = self._weights
+        deviation = np.maximum(weights.keypoint * said.sizes, weights.pixel / camera.fx)[:, None] * DIFFICULTY
+        return np.asarray((stretch.confidences**weights.trust / deviation) ** 2)
+
+    def _begin(self, stretch: Stretch, said: _Said, world: F64, vectors: F64, trust: F64, camera: Camera) -> F64:
+        """Where the body must be (n, 3) for its keypoints to be seen where they are."""
+        about_pelvis, translation = np.empty((17, 3)), np.zeros((len(trust), 3))
+        sharpness = self._sharpness(stretch, said, camera)
+        for i in np.flatnonzero(trust):
+            place(vectors, world[i], np.zeros(3), about_pelvis)
+            translate(about_pelvis, stretch.rays[i], sharpness[i], translation[i])
+        return self._way(stretch.times, translation, trust)
+
+    def _way(self, times: F64, translation: F64, trust: F64) -> F64:
+        """The translations (n, 3) smoothed, where they are seen and how far away apart; what was not trusted is bridged."""
+        depth = np.where(trust > 0, translation[:, 2], 1.0)[:, None]
+        rays = smooth(times, translation[:, :2] / depth, trust, self._strengths.pose)
+        away = np.exp(smooth(times, np.log(depth), trust, self._strengths.depth, robust=0.2))
+        return np.concatenate([rays * away, away], 1)
+
+    def _smoothed(self, times: F64, world: F64, translation: F64, trust: F64) -> tuple[F64, F64]:
+        six = smooth(times, to_six(world).reshape(len(times), -1), trust, self._strengths.pose)
+        return np.ascontiguousarray(from_six(six.reshape(len(times), 22, 6))), self._way(times, translation, trust)
+
+    def _fit(
+        self,
+        stretch: Stretch,
+        said: _Said,
+        guess: F64,
+        world: F64,
+        translation: F64,
+        betas: F64,
+        vectors: F64,
+        camera: Camera,
+        *,
+        near: float | None = None,
+        anchors: F64 | None = None,
+        standing: F64 | None = None,
+    ) -> None:
+        """Improve world (n, 22, 3, 3) and translation (n, 3) in place, frame by frame.
+
+        near: how far the body may move from where it is. anchors (n, 2, 3), standing (n, 2) in 0..1: hold those feet, and the pose.
+        """
+        weights, strengths = self._weights, self._strengths
+        sharpness = self._sharpness(stretch, said, camera)
+        sureness = said.sureness[:, SAID] / weights.network**2
+        if near is not None:
+            turn_weights, move_weights = np.zeros(22), np.array([1, 1, 1 / 9]) / near**2
+        else:
+            turn_weights, move_weights = np.full(22, strengths.hold**-2.0), np.full(3, strengths.stay**-2.0)
+        for i in range(len(world)):
+            if standing is not None and not standing[i].any():
+                continue
+            fit(
+                self._body.parents, ACTIVE, vectors, self._points.shapes, world[i], translation[i], betas, stretch.rays[i],
+                sharpness[i], weights.robust**2, guess[i], sureness[i], world[i].copy(), turn_weights, translation[i].copy(),
+                move_weights, math.inf, np.zeros((2, 3)) if anchors is None else anchors[i],
+                np.zeros(2) if standing is None else standing[i] / strengths.stand**2, LIMITED, LIMITS, 1 / weights.limit**2,
+                weights.steps,
+            )  # fmt: skip
+
+    def _feet(self, stretch: Stretch, sizes: F64, world: F64, translation: F64, vectors: F64) -> tuple[F64, F64]:
+        """Where each ankle stands (n, 2, 3), and how surely (n, 2) in 0..1: it fades in and out over `STEP`."""
+        n, times = len(stretch.times), stretch.times
+        anchors, standing = np.zeros((n, 2, 3)), np.zeros((n, 2))
+        if n < 3:
+            return anchors, standing
+        places = np.empty((n, 39, 3))
+        for i in range(n):
+            place(vectors, world[i], translation[i], places[i])
+        size = np.maximum(sizes, 1e-6)
+        lowest = np.where(stretch.confidences[:, 15:17] > 0, stretch.rays[:, 15:17, 1], -np.inf).max(1)
+        for foot, k in enumerate((15, 16)):
+            speed = np.linalg.norm(np.gradient(stretch.rays[:, k], times, axis=0), axis=1) / size
+            low = stretch.rays[:, k, 1] > lowest - 0.2 * size
+            still = (speed < self.STILL) & low & (stretch.confidences[:, k] > 0.3)
+            for begin, end in _runs(still):
+                if times[end - 1] - times[begin] < self.STEP:
+                    continue
+                mine = slice(begin, end)
+                anchors[mine, foot] = np.median(places[mine, k], axis=0)
+                edge = np.minimum(
+                    times[mine] - times[begin] if begin > 0 else np.inf, times[end - 1] - times[mine] if end < n else np.inf
+                )
+                standing[mine, foot] = np.clip(edge / self.STEP, 0.02, 1.0)
+        return anchors, standing
+
+    def _write(
+        self, rows: I64, world: F64, translation: F64, betas: F64, vectors: F64, doubts: F64, arrays: dict[str, F32]
+    ) -> None:
+        local = world.copy()
+        local[:, 1:] = np.swapaxes(world[:, self._body.parents[1:]], -1, -2) @ world[:, 1:]
+        arrays["rotations"][rows] = to_axis_angle(local[rows])
+        arrays["betas"][rows] = betas
+        arrays["translation"][rows] = translation[rows] - self._body.offsets(betas)[0]
+        arrays["uncertainty"][rows] = doubts[rows]
+        joints = np.empty((39, 3))
+        for i in rows.tolist():
+            place(vectors, world[i], translation[i], joints)
+            arrays["joints3d"][i] = joints
+
+
+def _moments(stretch: Stretch, direction: int) -> tuple[F64, F64]:
+    """Rays (n, m, 17, 2) and confidences (n, m, 17) at `MOMENTS` before (-1) or after (1) each frame, between the frames that there are."""
+    times, n = stretch.times, len(stretch.times)
+    rays, confidences = np.empty((n, len(MOMENTS), 17, 2)), np.empty((n, len(MOMENTS), 17))
+    for m, away in enumerate(MOMENTS):
+        then = times + direction * away
+        later = np.clip(np.searchsorted(times, then - 1e-6), 0, n - 1)
+        earlier = np.where(times[later] - then < 1e-6, later, np.maximum(later - 1, 0))
+        span = times[later] - times[earlier]
+        share = np.where(span > 0, (then - times[earlier]) / np.where(span > 0, span, 1.0), 0.0)[:, None]
+        rays[:, m] = (1 - share)[..., None] * stretch.rays[earlier] + share[..., None] * stretch.rays[later]
+        inside = ((then >= times[0] - 1e-6) & (then <= times[-1] + 1e-6))[:, None]
+        confidences[:, m] = inside * np.minimum(stretch.confidences[earlier], stretch.confidences[later])
+    return rays, confidences
+
+
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """Begin and end of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -1,0 +1,98 @@
+"""The second pass of a refined run: from the spool to the data file and the overlay."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ..body.model import Lifted
+from ..pipeline import Control, Sink, run
+from ..replay import Player
+from ..settings import Outputs
+from ..sinks import check_output
+from ..sinks.data import ENDINGS, SPOOL, read_results, save_arrays
+from ..sinks.spool import SpoolSink
+from ..sinks.video import open_overlay
+from ..source import SourceInfo, open_source
+from ..stages.lift import Network
+from ..types import Result
+from . import Interrupted, Summary, refine
+
+
+class SecondPass:
+    """What is to become of a run over a video file, once its causal pass has spooled everything into `sink`.
+
+    The spool is FILE.partial beside the data file (or the video, where there is no data file), and stays until everything is written.
+    outputs: with neither file, the results are for `results` alone. Raises InputError for an output that cannot be written.
+    """
+
+    def __init__(
+        self, outputs: Outputs, info: SourceInfo, *, models: dict[str, str], lifted: Lifted | None, network: Network | None
+    ) -> None:
+        self._info, self._lifted, self._network = info, lifted, network
+        self._save = Path(outputs.save) if outputs.save not in (None, "-") else None
+        self._print = outputs.save == "-"
+        if self._save is not None:
+            check_output(self._save, ENDINGS, overwrite=outputs.overwrite, source=info.path)
+        self._overlay: Sink | None = None
+        if outputs.out is not None:
+            self._overlay = open_overlay(Path(outputs.out), info, overwrite=outputs.overwrite, lifted=lifted)
+        beside = self._save or (None if outputs.out is None else Path(outputs.out))
+        self._folder = tempfile.TemporaryDirectory(prefix="rtpose-") if beside is None else None
+        if beside is None:
+            beside = Path(self._folder.name) / "results" if self._folder is not None else Path()
+        self.spool = beside.with_name(beside.name + SPOOL)
+        self._lines = beside if beside.suffix.lower() == ".jsonl" else beside.with_name(beside.name + ".refined")
+        self.sink = SpoolSink(self.spool, info, models=models, lifted=lifted, overwrite=outputs.overwrite)
+
+    def finish(self, control: Control, progress: Sink) -> Summary:
+        """Refine what was spooled and write the outputs. Raises Interrupted when `control` is told to stop: the spool stays."""
+        summary = self._refine(control)
+        if self._overlay is not None:
+            self._draw(self._overlay, control, progress)
+        if self._save is not None and self._save != self._lines:
+            save_arrays(self._lines, self._save)
+        if self._print:
+            with open(self._lines, "rb") as lines, suppress(BrokenPipeError):
+                shutil.copyfileobj(lines, sys.stdout.buffer)
+                sys.stdout.flush()
+        if self._save != self._lines:
+            self._lines.unlink()
+        self.spool.unlink()
+        self.close()
+        return summary
+
+    def results(self) -> Iterator[Result]:
+        """Refine what was spooled and yield it with the pictures, which are read once more."""
+        self._refine(Control())
+        player = self._player()
+        try:
+            for frame in player.frames():
+                yield player.attach(Result(frame))
+        finally:
+            player.close()
+
+    def close(self) -> None:
+        """Forget what lies in no file of the user's."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def _refine(self, control: Control) -> Summary:
+        return refine(self.spool, self._lines, lifted=self._lifted, network=self._network, stopped=lambda: control.stopping)
+
+    def _player(self) -> Player:
+        header, records = read_results(self._lines)
+        assert self._info.path is not None
+        return Player(self._lines, header, records, open_source(self._info.path), paced=False)
+
+    def _draw(self, overlay: Sink, control: Control, progress: Sink) -> None:
+        player = self._player()
+        report = run(player, [player.attach], [overlay, progress], control=control)
+        if control.interrupted:
+            raise Interrupted
+        if report.ended_early is not None:
+            raise report.ended_early
