@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -232,7 +233,11 @@ def process(
     try:
         source, live = _paced(source, live)
         networks = Networks(settings, source.info)
-        if (outputs.save or outputs.out) and not (live or causal) and _is_file(source.info):
+        refined = (outputs.save or outputs.out) and not (live or causal) and _is_file(source.info)
+        if refined and settings.lifter == "hmr":
+            console.print("[yellow]note:[/yellow] bodies from pictures (hmr) are not refined: as with --causal")
+            refined = False
+        if refined:
             second = second_pass(outputs, networks, source.info)
             sinks = [second.sink, *make_views(outputs, networks, source.info, live)]
         else:
@@ -243,14 +248,18 @@ def process(
         raise
     sinks.append(ProgressSink(None if source.info.live else source.info.frames, console))
     control = Control()
-    with _interrupts(control):
-        report = run(source, stages, sinks, live=live, control=control)
+    try:
+        with _interrupts(control):
+            report = run(source, stages, sinks, live=live, control=control)
+    finally:
+        if second is not None and (control.cancelled or sys.exc_info()[0] is not None) and second.spool.exists():
+            console.print(f"the causal results so far are in {escape(str(second.spool))}", soft_wrap=True)
     for note in source.notes:
         console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
     console.print(summary(report))
-    if second is not None and report.frames and not control.cancelled:
-        if not _refine(second, report.frames, console):
-            return INTERRUPTED
+    wanted = report.frames > 0 and not control.cancelled
+    if second is not None and wanted and not _refine(second, report.frames, console):
+        return INTERRUPTED
     if outputs.export_dir is not None and outputs.save is not None and report.frames:
         _export(outputs.save, outputs.export, outputs.export_dir, settings, outputs.overwrite, console)
     if report.ended_early is not None:
@@ -479,9 +488,9 @@ def track(
 
 
 def _track_refined(source: InfoSource, live: bool | None, settings: Settings) -> Iterator[Result]:
-    if live or not _is_file(source.info):
+    if live or not _is_file(source.info) or settings.lifter == "hmr":
         source.close()
-        raise InputError(f"{source.name} cannot be refined: only the results of a video file, not live")
+        raise InputError(f"{source.name} cannot be refined: only results of a video file, not live, without hmr")
     networks = Networks(settings, source.info)
     second = second_pass(Outputs(), networks, source.info)
     try:

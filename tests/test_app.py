@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import rtpose
-from rtpose.app import Networks, make_sinks, make_stages, with_preset
+from rtpose.app import Networks, make_sinks, make_stages, process, with_preset
 from rtpose.errors import InputError
 from rtpose.pipeline import run, run_inline
 from rtpose.settings import Outputs, Settings
@@ -34,6 +34,22 @@ def test_track_yields_every_frame(person_clip: Path) -> None:
     results = list(rtpose.track(person_clip))
     assert [r.frame.index for r in results] == list(range(len(results)))
     assert {tuple(r.people.ids.tolist()) for r in results[10:]} == {(1,)}
+
+
+def test_track_refines_what_the_command_refines(person_clip: Path, tmp_path: Path) -> None:
+    save = tmp_path / "a.jsonl"
+    assert process(str(person_clip), Settings(), Outputs(save=str(save), view=False)) == 0
+    header, records = rtpose.read_results(save)
+    assert header.mode == "refined"
+    results = list(rtpose.track(person_clip, refine=True))
+    assert len(results) == 30
+    for result, record in zip(results, records, strict=True):
+        assert result.frame.image.shape == (480, 640, 3)
+        assert result.frame.index == record.frame
+        assert (result.people.keypoints == record.people.keypoints).all()
+        assert (result.bodies.joints3d == record.bodies.joints3d).all()
+    with pytest.raises(InputError, match="cannot be refined"):
+        next(rtpose.track(person_clip, refine=True, live=True))
 
 
 def test_leaving_the_loop_ends_the_run(person_clip: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_video_becomes_lines_and_an_overlay(person_clip: Path, tmp_path: Path)
     assert [line["time"] for line in lines[1:]] == pytest.approx(times, abs=1e-9)
     assert drawn == pytest.approx(times, abs=1e-6)
     header = lines[0]
-    assert (header["rtpose"], header["width"], header["height"], header["mode"]) == (1, 640, 480, "offline")
+    assert (header["rtpose"], header["width"], header["height"], header["mode"]) == (1, 640, 480, "refined")
     people = lines[20]["people"]
     assert len(people) == 1
     assert len(people[0]["keypoints"]) == 17
@@ -64,6 +64,28 @@ def test_a_video_becomes_lines_and_an_overlay(person_clip: Path, tmp_path: Path)
     assert 40 < nose[1] < 200
     assert "fps" in done.stderr
     assert "p95" in done.stderr
+
+
+def test_causal_results_are_those_of_every_frame_by_itself(person_clip: Path, tmp_path: Path) -> None:
+    save = tmp_path / "people.jsonl"
+    assert rtpose_command(person_clip, "--save", save, "--causal").returncode == 0
+    header, *lines = (json.loads(line) for line in save.read_text().splitlines())
+    assert header["mode"] == "offline"
+    assert len(lines) == 30
+    assert {status for line in lines for person in line["people"] for status in person["status"]} <= {"measured", "corrected"}
+
+
+def test_refined_results_for_every_kind_of_output(person_clip: Path, tmp_path: Path) -> None:
+    save, arrays, out = tmp_path / "a.jsonl", tmp_path / "b.npz", tmp_path / "c.mp4"
+    assert rtpose_command(person_clip, "--save", save).returncode == 0
+    assert rtpose_command(person_clip, "--save", arrays).returncode == 0
+    printed = rtpose_command(person_clip, "--save", "-", "--out", out)
+    assert printed.returncode == 0, printed.stderr
+    assert printed.stdout == save.read_text()
+    header, records = rtpose.read_results(arrays)
+    assert header.mode == "refined"
+    assert [record.frame for record in records] == list(range(30))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.npz", "c.mp4"]
 
 
 def test_existing_files_are_refused_and_kept(person_clip: Path, tmp_path: Path) -> None:
@@ -183,10 +205,11 @@ def test_a_full_disk_is_said(person_clip: Path, tmp_path: Path) -> None:
     for option, name in (("--save", "people.jsonl"), ("--out", "overlay.mp4")):
         full = tmp_path / name
         full.symlink_to("/dev/full")
-        refused(rtpose_command(person_clip, option, full, "--overwrite"), name, "space", code=1)
+        refused(rtpose_command(person_clip, option, full, "--overwrite", "--causal"), name, "space", code=1)
 
 
-def test_what_was_written_before_the_disk_was_full_stays(person_clip: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["refined", "causal"])
+def test_what_was_written_before_the_disk_was_full_stays(mode: str, person_clip: Path, tmp_path: Path) -> None:
     save = tmp_path / "people.jsonl"
     limited = """
 import resource
@@ -199,10 +222,10 @@ def limit(*arguments):
 app.make_stages = limit
 cli.main()
 """
-    command = [sys.executable, "-c", limited, str(person_clip), "--save", str(save)]
+    command = [sys.executable, "-c", limited, str(person_clip), "--save", str(save), *(["--causal"] if mode == "causal" else [])]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=180)
     refused(done, "people.jsonl", code=1)
-    text = save.read_text()
+    text = (save if mode == "causal" else tmp_path / "people.jsonl.partial").read_text()
     assert text.endswith("\n")
     frames = [json.loads(line)["frame"] for line in text.splitlines()[1:]]
     assert frames == list(range(len(frames)))

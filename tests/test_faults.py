@@ -19,7 +19,7 @@ from .conftest import REPOSITORY
 
 FRAMES, AT, LONG = 30, 17, 1500
 KINDS = ("raises", "ends", "interrupt", "slow", "kill")
-MODES = ("--offline", "--live")
+MODES = ("--causal", "--live")
 SINKS = ("save", "out", "view")
 PLACES = {
     # What a run writes and shows, and where it is struck. The first two need no display, the others a virtual one.
@@ -32,16 +32,16 @@ MATRIX = [
     (outfit, place, kind, mode) for outfit, places in PLACES.items() for place in places for kind in KINDS for mode in MODES
 ]
 EVERY_RUN = {
-    ("files", "source", "raises", "--offline"),
-    ("files", "detect", "kill", "--offline"),
-    ("files", "keypoints", "raises", "--offline"),
+    ("files", "source", "raises", "--causal"),
+    ("files", "detect", "kill", "--causal"),
+    ("files", "keypoints", "raises", "--causal"),
     ("files", "keypoints", "ends", "--live"),
     ("files", "smooth", "interrupt", "--live"),
     ("files", "lift", "slow", "--live"),
     ("files", "save", "raises", "--live"),
-    ("files", "out", "kill", "--offline"),
-    ("files", "out", "interrupt", "--offline"),
-    ("screenshot", "view", "raises", "--offline"),
+    ("files", "out", "kill", "--causal"),
+    ("files", "out", "interrupt", "--causal"),
+    ("screenshot", "view", "raises", "--causal"),
 }
 
 
@@ -119,7 +119,7 @@ def test_fault(outfit: str, place: str, kind: str, mode: str, tmp_path: Path, re
     frames = saved_frames(save)
     # The encoder holds the last frames; a process killed before it gave any leaves no video.
     shown = 0 if kind == "kill" and len(frames) <= 5 and not pictures else drawn_frames(out)
-    offline = mode == "--offline"
+    offline = mode == "--causal"
     stage_broke = place not in SINKS
     assert frames == sorted(set(frames))
     if offline:
@@ -225,3 +225,20 @@ def test_a_closed_window_ends_the_run_and_every_file_is_whole(
     assert 0 < len(frames) == drawn_frames(out) < LONG
     assert mode == "--live" or frames == list(range(len(frames)))
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("kind", ["interrupt", "raises", "kill"])
+def test_a_refined_run_leaves_what_it_knew(kind: str, person_clip: Path, tmp_path: Path) -> None:
+    save, spool = tmp_path / "people.jsonl", tmp_path / "people.jsonl.partial"
+    command = [sys.executable, "-m", "tests.faulty", "keypoints", kind, str(AT), str(person_clip), "--save", str(save)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == {"interrupt": 130, "raises": 1, "kill": -9}[kind], done.stderr
+    # Ctrl-C finishes the file with what was read; after a fault the causal results stay.
+    left, gone = (save, spool) if kind == "interrupt" else (spool, save)
+    assert not gone.exists()
+    frames = saved_frames(left)
+    assert frames == list(range(len(frames)))
+    assert len(frames) > 0
+    if kind == "raises":
+        assert len(frames) == AT
+        assert "people.jsonl.partial" in done.stderr

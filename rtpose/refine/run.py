@@ -51,17 +51,19 @@ class SecondPass:
 
     def finish(self, control: Control, progress: Sink) -> Summary:
         """Refine what was spooled and write the outputs. Raises Interrupted when `control` is told to stop: the spool stays."""
-        summary = self._refine(control)
-        if self._overlay is not None:
-            self._draw(self._overlay, control, progress)
-        if self._save is not None and self._save != self._lines:
-            save_arrays(self._lines, self._save)
-        if self._print:
-            with open(self._lines, "rb") as lines, suppress(BrokenPipeError):
-                shutil.copyfileobj(lines, sys.stdout.buffer)
-                sys.stdout.flush()
-        if self._save != self._lines:
-            self._lines.unlink()
+        try:
+            summary = self._refine(control)
+            if self._overlay is not None:
+                self._draw(self._overlay, control, progress)
+            if self._save is not None and self._save != self._lines:
+                save_arrays(self._lines, self._save)
+            if self._print:
+                with open(self._lines, "rb") as lines, suppress(BrokenPipeError):
+                    shutil.copyfileobj(lines, sys.stdout.buffer)
+                    sys.stdout.flush()
+        finally:
+            if self._save != self._lines:
+                self._lines.unlink(missing_ok=True)
         self.spool.unlink()
         self.close()
         return summary
