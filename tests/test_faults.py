@@ -236,7 +236,7 @@ def test_a_refined_run_leaves_what_it_knew(kind: str, person_clip: Path, tmp_pat
     # Ctrl-C finishes the file with what was read; after a fault the causal results stay.
     left, gone = (save, spool) if kind == "interrupt" else (spool, save)
     assert not gone.exists()
-    frames = saved_frames(left)
+    frames = lines_of(left)
     assert frames == list(range(len(frames)))
     assert len(frames) > 0
     if kind == "raises":
