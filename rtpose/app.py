@@ -86,7 +86,8 @@ class Networks:
         self.keypoints = self._open("keypoints", settings.precision, threads)
         self.lifter: Session | None = None
         if settings.lifter == "hmr":
-            self.lifter = self._open("lifter", "auto" if settings.precision == "int8" else settings.precision, threads)
+            # Lower precision moves joints by millimetres: only who asks for it gets it.
+            self.lifter = self._open("lifter", "f32" if settings.precision in ("auto", "int8") else settings.precision, threads)
         elif self.lifted is not None:
             self.lifter = self._open("lifter", "f32", 1)
 
