@@ -326,6 +326,42 @@ def measure(
     return 0
 
 
+@app.command
+def report(
+    *files: Path,
+    out: Path,
+    video: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
+    person: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
+    person_height: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    body_model: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Make a web page of one run, or of two beside each other: video, 3D bodies, curves, identities. It needs no network.
+
+    Parameters
+    ----------
+    files
+        What --save wrote: one file, or two.
+    out
+        The page (.html).
+    video
+        The pictures, one for each file, where they are no longer at the place that the results name.
+    person
+        Only the people with these numbers.
+    person_height
+        Metres: 1.80, or 2=1.80 for person 2.
+    body_model
+        The SMPL file that the bodies were fitted with.
+    overwrite
+        Replace a page that exists.
+    """
+    from .report import report as write
+
+    write(files, out, videos=video or (), ids=person, heights=person_height or (), body_model=body_model, overwrite=overwrite)
+    print(out)
+    return 0
+
+
 models = App(name="models", help="The networks that are here.")
 app.command(models)
 

@@ -36,8 +36,8 @@ LIFTED = 0.1
 """...and that is no more than so many body heights above the other."""
 BRIEF = 0.08
 """Seconds: shorter contacts and shorter losses of one do not count."""
-PAUSE = 2.0
-"""Seconds between two steps from which they belong to different walks."""
+QUICK, PAUSE = 0.15, 2.0
+"""Seconds: feet that come down sooner after each other jump (sprinters need .2 for a step); what comes later is another walk's."""
 CALIBRATED_SD, HEIGHT_SD = 0.05, 0.01
 """Relative deviation of lengths where only the camera is known (people's heights vary so much about what their build lets expect), and
 where the person's height is (shoes, posture)."""
@@ -355,20 +355,27 @@ def _figures(series: Mapping[str, Series], feet: Mapping[str, list[Contact]]) ->
     for side, stands in feet.items():
         if times := _mean([(c.end - c.begin, float(np.hypot(*c.sd))) for c in stands if c.whole]):
             found[f"{side}_contact_time"] = times
-    steps = sorted(
-        ((c.begin, c, side) for side, stands in feet.items() for c in stands if np.isfinite(c.sd[0])), key=itemgetter(0)
-    )
-    pairs = [
-        (side, other.begin - one.begin, float(np.hypot(one.sd[0], other.sd[0])))
-        for (_, one, before), (_, other, side) in itertools.pairwise(steps)
-        if side != before and one.stretch == other.stretch and other.begin - one.begin < PAUSE
-    ]
+    pairs = _steps(feet)
     for side in feet:
         if times := _mean([(seconds, sd) for which, seconds, sd in pairs if which == side]):
             found[f"{side}_step_time"] = times
     if step := _mean([(seconds, sd) for _, seconds, sd in pairs]):
         found["cadence"] = Figure(60 / step.value, 60 * step.sd / step.value**2, "steps/min", step.count)
     return found | _symmetry(found)
+
+
+def _steps(feet: Mapping[str, list[Contact]]) -> list[tuple[str, float, float]]:
+    """Foot, seconds and their deviation of each step: from a foot's contact to the next one of the other, without pause or absence."""
+    onsets = sorted(
+        ((c.begin, side, c) for side, stands in feet.items() for c in stands if np.isfinite(c.sd[0])), key=itemgetter(0)
+    )
+    together = {at for a, b in itertools.pairwise(onsets) if b[0] - a[0] < QUICK for at in (a[0], b[0])}
+    alone = [onset for onset in onsets if onset[0] not in together]
+    return [
+        (side, other.begin - one.begin, float(np.hypot(one.sd[0], other.sd[0])))
+        for (_, before, one), (_, side, other) in itertools.pairwise(alone)
+        if side != before and one.stretch == other.stretch and other.begin - one.begin < PAUSE
+    ]
 
 
 def _mean(values: list[tuple[float, float]]) -> Figure | None:

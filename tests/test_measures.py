@@ -264,6 +264,17 @@ def test_short_losses_of_a_contact_and_absences() -> None:
     assert STANDS > 0.1
 
 
+def test_feet_that_come_down_together_are_no_steps() -> None:
+    """Somebody who jumps on the spot."""
+    times = np.arange(90) / 30
+    places = np.tile([0.0, 0, 4], (90, 1))
+    places[:, 1] = -0.4 * np.maximum(0, np.sin(2 * np.pi * times))
+    person = person_of(standing(90), places, times)
+    found = measure(run_of(person), person, BODY)
+    assert len(found.contacts["left"]) == len(found.contacts["right"]) == 3
+    assert not {"cadence", "left_step_time"} & set(found.figures)
+
+
 @cache
 def walked() -> Measures:
     """The walk of the reference clip, exactly known."""
