@@ -111,8 +111,9 @@ def measure(run: Run, person: Person, body: BodyModel, height: float | None = No
     unit, scale, scale_sd = _scale(run, stature, height)
     velocity, velocity_sd = slopes(person.rows, person.times, points, in_space(points, deviations))
     speed = np.linalg.norm(velocity, axis=-1)
-    # A velocity's length is as sure as its parts, each by its share.
-    speed_sd = np.sqrt(((velocity / np.maximum(speed, 1e-9)[..., None] * velocity_sd) ** 2).sum(-1))
+    # A velocity's length is as sure as its parts, each by its share; where it is lost in them, all have one.
+    shares = velocity**2 + velocity_sd**2
+    speed_sd = np.sqrt((shares * velocity_sd**2).sum(-1) / shares.sum(-1))
     series = angles(person, body, points, deviations)
     for name, joint in _SPEEDS.items():
         pace, sd = scale * speed[:, _J[joint]], scale * speed_sd[:, _J[joint]]
