@@ -24,17 +24,20 @@ SEEN = 0.2
 SAME = 0.6
 """From this OKS two poses are of one person; from this IoU a box is that of the person who was expected there."""
 
-SNUG = 0.5
-"""From this IoU of the box with the extent of the pose in it the two are taken for the same person's."""
-
 NOBODY = 0.1
-"""Mean confidence of a pose that was found where nobody is."""
+"""Mean confidence of a pose that was found where nobody is, if more was usual."""
+
+ALIVE = 0.3
+"""Who moved so far, in sizes of the person, is no thing on a wall: a walker does within half a second."""
 
 DOUBT = 0.3
 """What a pose is worth that was found in somebody's box and belongs to somebody else."""
 
 REFUSAL = 1.0
 """Seconds for which a place where the detector saw somebody, and the keypoints nobody, is not looked at again."""
+
+REUNION = 1.0
+"""Seconds after somebody was seen again in which it may turn out who is who."""
 
 TRIAL = 3
 """Somebody who is not sure enough to be reported after so many looks of the detector is dropped."""
@@ -45,6 +48,10 @@ MARGINS = np.array([-0.066, -0.127, 0.073, 0.076], np.float32)
 AMBIGUOUS = 0.3
 """Boxes of more IoU than this may be of one person."""
 
+PRESENCE = np.array([-4.98, 1.96, 0.37, 1.14, 1.41, -0.65])
+"""What speaks for a person: 1, logit of the detector's score, logit of the keypoints' mean confidence, IoU of the box with the extent of
+the pose, log of the longer side (of a picture 416 px long), log of height over width. Logistic regression on what NanoDet and MoveNet
+report on train2017, against the labelled boxes: `benchmarks/keypoints.py --calibrate`."""
 
 WITHIN = 0.8
 """The same pose in a box that lies so far in the other is the same person, of whom the detector saw a part."""
@@ -52,15 +59,16 @@ WITHIN = 0.8
 
 @dataclass(frozen=True)
 class Tracked:
-    """The people of a frame, by id: ids (n,), boxes (n, 4) px, scores (n,), and the rows (n,) of the poses that are theirs.
+    """The people of a frame, by id: ids (n,), boxes (n, 4) px, scores (n,), and their poses (n, 17, 3).
 
-    borrowed (n,): the pose is that of somebody else in front, and says next to nothing about this person.
+    scores: the chance that somebody is there, times the IoU of the box with the extent of the pose. borrowed (n,): only somebody else
+    in front was seen in the box. The pose is what the person's own has become by now; in an independent picture, that of the other.
     """
 
     ids: I64
     boxes: F32
     scores: F32
-    rows: I64
+    poses: F32
     borrowed: NDArray[np.bool_]
 
 
@@ -70,7 +78,8 @@ class _Person:
 
     sight: mean keypoint confidence, support: the detector's score, both moving averages. found: the box when first seen. colours: of
     late; worn: as last seen; usual: over the time known. id is 0 until the person is reported for the first time. looks: how often
-    the detector has looked since the person was found.
+    the detector has looked since the person was found. back: when somebody lost was seen again. side: the longer
+    side of the box, px.
     """
 
     box: F32
@@ -82,12 +91,15 @@ class _Person:
     found: F32
     id: int = 0
     looks: int = 1
+    back: float = -math.inf
     frames: int = 1
+    side: float = field(init=False)
     worn: F32 = field(init=False)
     usual: F32 = field(init=False)
     velocity: F32 = field(default_factory=lambda: np.zeros(2, np.float32))
 
     def __post_init__(self) -> None:
+        self.side = float((self.box[2:] - self.box[:2]).max())
         self.worn = self.usual = self.colours
 
     @property
@@ -125,29 +137,29 @@ class _Look:
 class Tracker:
     """Keeps the people of a stream.
 
-    What speaks for a person is the mean confidence of the keypoints plus half the detector's score.
-
-    begin: with that much somebody is reported at once. hope: with that much somebody is tracked, and reported once the detector has
-    looked again and they have moved, which things on walls do not. keep: with less somebody is lost. single: what an independent
-    picture asks, where nothing later can confirm. memory: seconds for which the id of a lost person is kept. people: at most so
-    many are looked at in a frame. newcomers: in a stream at most so many of them may be people whom only the detector saw, with the
-    score `sure`: weaker boxes only support those known already.
+    What speaks for a person is the chance of being there (`presence`). single: with that much somebody is reported in an independent
+    picture. begin: the same in a stream, where a thing on the wall has many frames to look like somebody. beside: the same where
+    others are known already, whose arm or shadow it could be. hope: with that much somebody is tracked, and reported once the
+    detector has looked again and they have moved, which things on walls do not. keep: with less evidence (mean confidence of the
+    keypoints plus half the detector's score) somebody is lost. memory: seconds for which the id of a lost person is kept. people: at
+    most so many are looked at in a frame. newcomers: in a stream at most so many of them may be people whom only the detector saw.
     """
 
     def __init__(
         self,
         *,
-        begin: float = 0.56,
-        hope: float = 0.42,
-        single: float = 0.3,
+        single: float = 0.25,
+        begin: float = 0.35,
+        beside: float = 0.5,
+        hope: float = 0.1,
         keep: float = 0.25,
         memory: float = 5.0,
         people: int = 40,
         newcomers: int = 12,
-        sure: float = 0.25,
     ) -> None:
-        self.begin, self.hope, self.single, self.keep = begin, hope, single, keep
-        self.memory, self.people, self.newcomers, self.sure = memory, people, newcomers, sure
+        self.single, self.begin, self.beside = single, begin, beside
+        self.hope, self.keep = hope, keep
+        self.memory, self.people, self.newcomers = memory, people, newcomers
         self._tracked: list[_Person] = []
         self._lost: list[_Person] = []
         self._refused: list[tuple[float, F32]] = []
@@ -186,31 +198,39 @@ class Tracker:
         owners = self._owners(time, keypoints, colours, rows[~borrowed[rows]].tolist())
         owned = {id(person) for person in owners.values()}
         here: list[tuple[_Person, int]] = []
-        for m in rows.tolist():
+        scores = np.zeros(len(looks), np.float32)
+        own = set(rows.tolist())
+        for m in inside:
             look, sight = looks[m], float(sights[m])
             if m in owners:
                 person = owners[m]
                 _follow(person, time, look, keypoints[m], colours[m], sight)
-            elif look.person is None and (independent or not borrowed[m]):
+            elif look.person is None and m in own and (independent or not borrowed[m]):
                 person = _Person(look.box, keypoints[m], colours[m], time, sight, look.support, look.box)
-            elif look.person is not None and borrowed[m] and id(look.person) not in owned:
+            elif look.person is not None and m in own and borrowed[m] and id(look.person) not in owned:
                 person = look.person  # hidden behind somebody whose pose was seen instead
                 _stay(person, time, look, DOUBT * sight)
             else:
                 continue  # somebody else's pose, in a place where nobody was expected but its owner
-            if person.id == 0 and (person.evidence >= self.single if independent else self._convinces(person, float(snug[m]))):
-                self._name(person)
-            stays = person.evidence >= self.keep if person.id else person.evidence >= self.hope and person.looks <= TRIAL
-            if stays and (sight > NOBODY or borrowed[m] or independent):
+            there = presence(person.support, person.sight, float(snug[m]), person.box, max(size))
+            scores[m] = there * snug[m]
+            if person.id == 0:
+                others = [*self._tracked, *(other for other, _ in here)]
+                if there >= self.single if independent else self._convinces(person, there, others):
+                    self._name(person)
+            if self._stays(person, there) and (sight > min(NOBODY, person.sight / 2) or borrowed[m]):
                 here.append((person, m))
         self._part(time, [person for person, _ in here], {m for _, m in here})
+        for person in self._tracked:
+            if time - person.back <= REUNION:
+                self._untangle(person)
         shown = sorted(((person, m) for person, m in here if person.id), key=lambda pair: pair[0].id)
         mine = np.array([m for _, m in shown], np.int64)
         return Tracked(
             np.array([person.id for person, _ in shown], np.int64),
             np.array([person.box for person, _ in shown], np.float32).reshape(-1, 4),
-            np.array([min(1.0, (person.evidence + 1.5 * snug[m]) / 3) for person, m in shown], np.float32),
-            mine,
+            scores[mine],
+            np.array([person.keypoints for person, _ in shown], np.float32).reshape(-1, *keypoints.shape[1:]),
             borrowed[mine],
         )
 
@@ -236,7 +256,7 @@ class Tracker:
         if not independent:
             refused = np.array([box for _, box in self._refused], np.float32).reshape(-1, 4)
             fresh = iou(detections.xyxy, refused).max(axis=1, initial=0) < SAME
-            found = [j for j in found if fresh[j] and detections.scores[j] >= self.sure][: self.newcomers]
+            found = [j for j in found if fresh[j]][: self.newcomers]
         return told + [_Look(detections.xyxy[j], None, float(detections.scores[j]), True) for j in found]
 
     def _owners(self, time: float, keypoints: F32, colours: F32, rows: list[int]) -> dict[int, _Person]:
@@ -254,10 +274,19 @@ class Tracker:
                 alike[m, k] += 0.05  # the pose was found where this person was expected
         return {rows[k]: self._tracked[i] for i, k in assign(alike, 0.1)}
 
-    def _convinces(self, person: _Person, snug: float) -> bool:
-        """Whether somebody in a stream is to be reported from now on; snug: how well box and pose agree."""
-        lives = person.looks > 1 and person.evidence >= self.hope and person.wandered > 0.15
-        return snug >= SNUG and (lives or person.evidence >= self.begin)
+    def _convinces(self, person: _Person, there: float, others: list[_Person]) -> bool:
+        """Whether somebody new in a stream, who is there with that chance, is to be reported from now on."""
+        known = np.array([other.box for other in others if other.id], np.float32).reshape(-1, 4)
+        if iou(person.box[None], known).max(initial=0) > AMBIGUOUS:
+            return there >= self.beside
+        lives = person.looks > 1 and there >= self.hope and person.wandered > ALIVE
+        return lives or there >= self.begin
+
+    def _stays(self, person: _Person, there: float) -> bool:
+        """Whether somebody is tracked on."""
+        if person.id:
+            return there >= self.hope or person.evidence >= self.keep
+        return there >= self.hope and person.looks <= TRIAL
 
     def _name(self, person: _Person) -> None:
         """Give a person the id of somebody lost who fits, or a new one."""
@@ -265,8 +294,7 @@ class Tracker:
         best = int(np.argmax(fits)) if fits else -1
         if best >= 0 and fits[best] > 0.2:
             old = self._lost.pop(best)
-            person.id, person.usual, person.frames = old.id, old.usual, old.frames
-            self._untangle(person)
+            person.id, person.usual, person.frames, person.back = old.id, old.usual, old.frames, person.time
         else:
             person.id, self._next = self._next, self._next + 1
 
@@ -283,6 +311,7 @@ class Tracker:
                 back.id, other.id = other.id, back.id
                 back.usual, other.usual = other.usual, back.usual
                 back.frames, other.frames = other.frames, back.frames
+                back.back = -math.inf
                 return
 
     def _part(self, time: float, here: list[_Person], taken: set[int]) -> None:
@@ -302,6 +331,8 @@ def _follow(person: _Person, time: float, look: _Look, keypoints: F32, colours: 
         # Between two looks of the detector its box goes along with the pose, and slowly takes on the pose's own extent.
         box = look.box if look.own else carried
         person.box = np.asarray(box + _ease(elapsed, 0.5) * (extent(keypoints, box) - box), np.float32) if not look.own else box
+    side = float((person.box[2:] - person.box[:2]).max())
+    person.side = max(side, person.side + _ease(elapsed, 2.0) * (side - person.side))  # who is half hidden is as tall as before
     person.colours = person.colours + _ease(elapsed, 1.0) * (colours - person.colours)
     person.frames += 1
     person.worn = colours
@@ -349,7 +380,7 @@ def _moved(person: _Person, time: float) -> F32:
 
 def _fit(new: _Person, old: _Person) -> float:
     """How well a newcomer fits somebody lost, 0..1: in size, and in the way from where that one was and was heading."""
-    sides = [float((person.box[2:] - person.box[:2]).max()) for person in (new, old)]
+    sides = new.side, old.side
     gap = new.time - old.time
     there = (old.box[:2] + old.box[2:]) / 2 + old.velocity * np.float32(min(gap, 0.3))
     way = float(np.hypot(*((new.box[:2] + new.box[2:]) / 2 - there)))
@@ -467,6 +498,27 @@ def fit(boxes: F32, keypoints: F32) -> F64:
     for m in range(len(boxes)):
         value[m] = overlap(boxes[m], extent(keypoints[m], boxes[m]))
     return value
+
+
+def presence(score: float, sight: float, snug: float, box: F32, longer: int) -> float:
+    """The chance that a person is there, from what `traces` takes."""
+    return 1 / (1 + math.exp(-float(PRESENCE @ traces(score, sight, snug, box, longer))))
+
+
+def traces(score: float, sight: float, snug: float, box: F32, longer: int) -> F64:
+    """What somebody leaves who may be there: the values (6,) that `PRESENCE` weighs.
+
+    score: the detector's; sight: mean confidence of the keypoints; snug: IoU of the box (4,) with the extent of the pose in it;
+    longer: longer side of the picture in px.
+    """
+    width, height = max(float(box[2] - box[0]), 1.0), max(float(box[3] - box[1]), 1.0)
+    size = math.log(416 * max(width, height) / longer)
+    return np.array([1.0, _logit(score), _logit(sight), snug, size, math.log(height / width)])
+
+
+def _logit(chance: float) -> float:
+    chance = min(max(chance, 1e-3), 1 - 1e-3)
+    return math.log(chance / (1 - chance))
 
 
 @numba.njit(cache=True)

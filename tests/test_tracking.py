@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rtpose.tracking import Tracker, assign, carry, distinct, extent, iou, likeness, oks
+from rtpose.tracking import Tracker, assign, carry, distinct, extent, iou, likeness, oks, presence
 from rtpose.types import Boxes
 
 SIZE = (1000, 2000)
@@ -51,7 +51,7 @@ class World:
         keypoints = np.stack(found) if found else np.zeros((0, 17, 3), np.float32)
         colours = np.stack(clothes) if clothes else np.zeros((0, 3, 3), np.float32)
         who = self.tracker.update(time, keypoints, colours, SIZE)
-        return {int(i): float(keypoints[row, :, 0].mean()) for i, row in zip(who.ids, who.rows, strict=True)}
+        return {int(i): float(pose[:, 0].mean()) for i, pose in zip(who.ids, who.poses, strict=True)}
 
 
 def test_people_keep_their_ids_between_looks() -> None:
@@ -109,8 +109,8 @@ def test_who_leaves_is_gone_at_once() -> None:
 def test_a_weak_sight_is_reported_once_it_moves_and_a_thing_on_the_wall_never() -> None:
     still, walker = World(), World()
     for k in range(60):
-        assert still.step(k / 30, [(500, 500, RED)], look=k % 6 == 0, sure=0.3) == {}
-        walked = walker.step(k / 30, [(500 + 5.0 * k, 500, RED)], look=k % 6 == 0, sure=0.3)
+        assert still.step(k / 30, [(500, 500, RED)], look=k % 6 == 0, sure=0.2) == {}
+        walked = walker.step(k / 30, [(400 + 10.0 * k, 500, RED)], look=k % 6 == 0, sure=0.2)
     assert list(walked) == [1]
 
 
@@ -134,13 +134,47 @@ def test_one_person_in_two_boxes_is_one() -> None:
     np.testing.assert_allclose(who.boxes[0], boxes[0])
 
 
-def test_a_picture_shows_more_doubtful_people_than_a_video() -> None:
-    seen = Boxes(box(pose(500, 500))[None], np.array([0.2]))
-    for independent, count in ((False, 0), (True, 1)):
-        tracker = Tracker()
-        tracker.look(0.0, seen, independent=independent)
-        doubtful = pose(500, 500, sure=0.25)[None]
-        assert len(tracker.update(0.0, doubtful, np.zeros((1, 3, 3), np.float32), SIZE, independent=independent).ids) == count
+def shown(seen: Boxes, poses: NDArray[np.float32], independent: bool) -> list[int]:
+    """How many people are reported at each of three looks at the same thing."""
+    tracker, counts = Tracker(), []
+    for k in range(3):
+        looks, _ = tracker.look(k / 5, seen, independent=independent)
+        found = poses[np.minimum(np.arange(len(looks)), len(poses) - 1)]
+        counts.append(
+            len(tracker.update(k / 5, found, np.zeros((len(looks), 3, 3), np.float32), SIZE, independent=independent).ids)
+        )
+        if independent:
+            tracker.forget()
+    return counts
+
+
+def test_a_doubtful_sight_is_shown_in_a_picture_and_not_in_a_video() -> None:
+    doubtful = pose(500, 500, sure=0.25)[None]
+    seen = Boxes(box(doubtful[0])[None], np.array([0.25]))
+    assert shown(seen, doubtful, independent=True) == [1, 1, 1]
+    assert shown(seen, doubtful, independent=False) == [0, 0, 0]
+
+
+def test_who_has_no_pose_of_their_own_is_shown_in_pictures_only() -> None:
+    front = pose(500, 500)
+    beside = box(front) + np.array([110, 0, 110, 0], np.float32)  # the detector sees two people, the network one pose twice
+    seen = Boxes(np.stack([box(front), beside]), np.array([0.9, 0.8]))
+    assert shown(seen, np.stack([front, front]), independent=True) == [2, 2, 2]
+    assert shown(seen, np.stack([front, front]), independent=False) == [1, 1, 1]
+
+
+@settings(deadline=None)
+@given(st.floats(0.01, 0.99), st.floats(0.01, 0.99), st.floats(0, 1), st.floats(20, 600), st.floats(0.2, 5))
+def test_presence_is_a_chance_that_grows_with_what_speaks_for_it(
+    score: float, sight: float, snug: float, side: float, scale: float
+) -> None:
+    around = np.array([0, 0, side / 3, side], np.float32)
+    chance = presence(score, sight, snug, around, 640)
+    assert 0 < chance < 1
+    assert presence(min(score + 0.005, 1), sight, snug, around, 640) > chance
+    assert presence(score, min(sight + 0.005, 1), snug, around, 640) > chance
+    assert presence(score, sight, snug + 0.1, around, 640) > chance
+    assert presence(score, sight, snug, around * np.float32(scale), round(640 * scale)) == pytest.approx(chance, abs=0.01)
 
 
 people = st.lists(st.tuples(st.floats(100, 1900), st.floats(300, 700), st.floats(0.5, 2)), min_size=1, max_size=5)

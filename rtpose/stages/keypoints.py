@@ -12,7 +12,7 @@ import numpy as np
 from ..backends import Arrays, Session
 from ..errors import InputError
 from ..tracking import DOUBT, Tracker
-from ..types import F32, OKS_SIGMAS, U8, People, Result
+from ..types import F32, OKS_SIGMAS, U8, People, Result, Status
 from .posenet import STRIDE, decode_person
 
 CROP = 1.15
@@ -86,13 +86,16 @@ class KeypointEstimator:
         keypoints = self.estimate(frame.image, boxes, twice=new)
         colours = clothes(self._batch, self._shares)
         who = self.tracker.update(frame.time, keypoints, colours, (frame.height, frame.width), independent=frame.independent)
-        raw = keypoints[who.rows]
+        raw = who.poses
         sure = raw.copy()
         calibrate(sure, frame.height, frame.width, self._calibration)
         sure[who.borrowed, :, 2] *= np.float32(DOUBT)
         limit = np.array([frame.width, frame.height] * 2, np.float32) - 0.5
         inside = np.clip(who.boxes, np.float32(-0.5), limit)
-        return replace(result, people=People(who.ids, inside, who.scores, sure, np.zeros(raw.shape[:2], np.uint8), raw))
+        status = np.full(raw.shape[:2], Status.MEASURED, np.uint8)
+        if not frame.independent:
+            status[who.borrowed] = Status.PREDICTED
+        return replace(result, people=People(who.ids, inside, who.scores, sure, status, raw))
 
     def estimate(self, image: U8, boxes: F32, *, twice: int = 0) -> F32:
         """Keypoints (n, 17, 3) px, with the network's own confidence, of the person in each box (n, 4) px of the picture.
