@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .folders import make_do
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -23,3 +25,6 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+make_do()

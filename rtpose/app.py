@@ -40,7 +40,7 @@ from .sinks.data import open_data
 from .sinks.progress import ProgressSink, summary
 from .sinks.video import open_overlay
 from .sinks.viewer import ViewerSink
-from .sinks.window import WindowSink, display
+from .sinks.window import WindowSink, check_display, display
 from .source import InfoSource, Paced, SourceInfo, open_source
 from .stages.ankles import Ankles, read_weights
 from .stages.detect import Detector, frames_between
@@ -191,10 +191,10 @@ def make_writers(outputs: Outputs, networks: Networks, info: SourceInfo, live: b
 def make_views(outputs: Outputs, networks: Networks, info: SourceInfo, live: bool) -> list[Sink]:
     """The sink that shows a window or takes a screenshot, if one is wanted."""
     view = outputs.view if outputs.view is not None else live and display()
+    if view:
+        check_display()
     if outputs.screenshot is not None or (view and networks.lifted is not None and find_spec("open3d") is not None):
-        return [
-            ViewerSink(networks.lifted, window=view and display(), screenshot=outputs.screenshot, overwrite=outputs.overwrite)
-        ]
+        return [ViewerSink(networks.lifted, window=view, screenshot=outputs.screenshot, overwrite=outputs.overwrite)]
     return [WindowSink(info)] if view else []
 
 

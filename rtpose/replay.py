@@ -19,7 +19,7 @@ from .runs import cameras, fitted_body, open_pictures
 from .sinks.data import Header, Record, Records, read_results
 from .sinks.video import open_overlay
 from .sinks.viewer import ViewerSink
-from .sinks.window import display
+from .sinks.window import check_display, display
 from .source import InfoSource, SourceInfo
 from .types import Frame, Result
 
@@ -41,23 +41,26 @@ def replay(
     """Play a .jsonl or .npz results file in the viewer, or draw it into a video.
 
     video: the pictures they were made from; by default the file's `source` if it is there, else grey ones. out: a video to
-    write. view: None shows a window unless there is `out` or no display. body_model: the body the results were fitted with, where it was
-    not the bundled one. screenshot: where the viewer's last picture is written. Raises InputError for a file that does not fit.
+    write. view: None shows a window unless there is `out`, or a `screenshot` and no display. body_model: the body the results were
+    fitted with, where it was not the bundled one. screenshot: where the viewer's last picture is written. Raises InputError for a
+    file that does not fit.
     """
     header, records = read_results(file)
     if header.joints3d_names is None and out is None:
         raise InputError(f"{file} holds no bodies to replay: run with a lifter, or give --out to draw its keypoints again")
     lifted = None if header.joints3d_names is None else Lifted(fitted_body(file, header, body_model), cameras(header))
     if view is None:
-        view = out is None
+        view = out is None and (screenshot is None or display())
+    if view:
+        check_display()
     pictures = open_pictures(file, header, video)
-    player = Player(file, header, records, pictures, paced=view and display())
+    player = Player(file, header, records, pictures, paced=view)
     sinks: list[Sink] = []
     try:
         if out is not None:
             sinks.append(open_overlay(out, player.info, overwrite=overwrite, lifted=lifted))
         if view or screenshot is not None:
-            viewer = ViewerSink(lifted, window=view and display(), screenshot=screenshot, overwrite=overwrite)
+            viewer = ViewerSink(lifted, window=view, screenshot=screenshot, overwrite=overwrite)
             player.held = lambda: viewer.paused
             sinks.append(viewer)
         return run(player, [player.attach], sinks, control=control)

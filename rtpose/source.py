@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -116,6 +117,8 @@ def open_source(spec: str | int | Path, *, sequence: bool = False, rate: float =
     Raises InputError where nothing can be read, within `OPEN_SECONDS` or a little more for streams.
     """
     text = str(spec).strip()
+    if not text:
+        raise InputError("the source is empty: give a file, a folder, a URL or a camera's number")
     path = Path(text)
     if isinstance(spec, int) or (text.isdecimal() and not path.exists()):
         return _camera(int(text))
@@ -180,7 +183,7 @@ class _Video:
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             raise InputError(f"{name} has no video stream")
-        self.container = container
+        self.container, self._live = container, live
         self.stream: VideoStream = streams[0]
         context = self.stream.codec_context
         if context is None:
@@ -253,13 +256,26 @@ class _Video:
             return self.stream_seconds
         return Fraction(self.container.duration, 1_000_000)
 
-    def _decode(self) -> Iterator[VideoFrame]:
+    def _packets(self) -> Iterator[Packet[Any]]:
+        """The coded pictures, and an empty packet at the end.
+
+        A packet that is cut off by the end of the file is left out: with it the frame threads would lose the whole pictures before.
+        """
+        cut: Packet[Any] | None = None
         for packet in self.container.demux(*self._read):
             if packet.stream is not self.stream:
                 if packet.pts is not None:
                     self.sound_end = max(self.sound_end, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 continue
             packet.opaque = time.monotonic_ns()
+            if cut is not None and packet.size:  # it was only damaged
+                yield cut
+            cut = packet if packet.is_corrupt and not self._live else None
+            if cut is None:
+                yield packet
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        for packet in self._packets():
             try:
                 yield from self.stream.decode(packet)
             except av.error.InvalidDataError:

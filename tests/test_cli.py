@@ -138,6 +138,7 @@ def test_bad_sources(tmp_path: Path) -> None:
     hollow = tmp_path / "hollow.mp4"
     hollow.write_bytes(b"")
     refused(rtpose_command(hollow), "hollow.mp4")
+    refused(rtpose_command(""), "source is empty")
     refused(rtpose_command("--camera", 93), "camera 93")
     refused(rtpose_command(), "--camera")
     refused(rtpose_command(text, "--camera", 0), "--camera")
@@ -162,6 +163,7 @@ def test_bad_settings(person_clip: Path, tmp_path: Path) -> None:
     refused(rtpose_command(person_clip, "--detect-every", "often"), "detect-every", "often")
     refused(rtpose_command(person_clip, "--speed", 3), "--speed")
     refused(rtpose_command(person_clip, "--save", tmp_path / "no" / "such" / "people.jsonl"), "no such folder", "no/such")
+    refused(rtpose_command(person_clip, "--view", env={"DISPLAY": ":12345"}), "no display", "--view")
     refused(rtpose_command(person_clip, "--save", tmp_path / "people.xlsx"), "people.xlsx", ".jsonl")
     refused(rtpose_command(person_clip, "--out", tmp_path / "overlay.xyz"), "overlay.xyz", ".mp4")
     refused(rtpose_command(person_clip, "--lifter", "hmr", "--checkpoint", "spin.pt"), "--checkpoint FILE", "--body-model FILE")

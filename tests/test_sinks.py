@@ -127,6 +127,12 @@ def test_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
     assert [json.loads(line).get("frame") for line in lines] == [None, 0, 1, 2]
 
 
+def test_a_closed_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(InputError, match="standard output is closed"):
+        json_sink(None)
+
+
 def test_a_reader_of_standard_output_may_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -524,6 +530,9 @@ def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_window_needs_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(InputError, match="no display"):
+        WindowSink(INFO)
+    monkeypatch.setenv("DISPLAY", ":12345")  # where nobody answers, as after a broken ssh connection
     with pytest.raises(InputError, match="no display"):
         WindowSink(INFO)
 

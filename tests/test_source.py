@@ -141,6 +141,19 @@ def test_a_cut_file_gives_what_it_has_and_says_where_it_broke(tmp_path: Path, na
     assert read(open_source(whole))[1] is None
 
 
+def test_a_cut_file_gives_every_whole_frame_that_the_decoder_still_holds(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    make_clip(whole, 60, b_frames=2, options={"movflags": "faststart"})
+    with av.open(str(whole)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    begin = packets[40].pos
+    assert begin is not None
+    cut.write_bytes(whole.read_bytes()[: begin + packets[40].size // 2])
+    frames, early = read(open_source(cut))
+    assert early is not None
+    assert [number_of(f.image) for f in frames] == list(range(40))
+
+
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
 def test_sound_that_goes_on_after_the_picture_is_no_cut(tmp_path: Path, name: str) -> None:
     make_clip(tmp_path / name, 30, audio="aac", audio_seconds=3.0)

@@ -7,7 +7,6 @@ no new kernels when the number of people changes, and gives a person the same bi
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
@@ -40,13 +39,10 @@ def cache_folder() -> Path | None:
 
 @cache
 def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError as error:
-        _log.warning("networks are compiled anew at every start: cannot write to %s (%s)", folder, error.strerror)
-        return False
+    reason = folders.unwritable(folder)
+    if reason:
+        _log.warning("networks are compiled anew at every start: cannot write to %s (%s)", folder, reason)
+    return not reason
 
 
 class OpenVinoSession:

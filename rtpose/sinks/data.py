@@ -72,6 +72,8 @@ class JsonLinesSink:
     ) -> None:
         if path is not None:
             check_output(path, (".jsonl", SPOOL), overwrite=overwrite, source=info.path)
+        elif sys.stdout is None:
+            raise InputError("the standard output is closed: --save a file")
         self._path, self._info, self._models, self._mode, self._lifted = path, info, dict(models), mode, lifted
         self._file = -1
         self._written = 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from functools import cache
 
 import cv2
 
@@ -23,8 +26,7 @@ class WindowSink:
     main_thread = True
 
     def __init__(self, info: SourceInfo) -> None:
-        if not display():
-            raise InputError("there is no display to open a window on: leave out --view, or set DISPLAY")
+        check_display()
         self._title = f"rtpose: {info.name}"
         scale = min(1.0, LARGEST[0] / info.width, LARGEST[1] / info.height)
         self._size = (max(1, round(info.width * scale)), max(1, round(info.height * scale)))
@@ -60,6 +62,20 @@ def closed(title: str) -> bool:
         return True
 
 
+def check_display() -> None:
+    """Raise InputError unless a window can be opened here."""
+    if not display():
+        raise InputError("there is no display to open a window on: leave out --view, or set DISPLAY")
+
+
 def display() -> bool:
-    """Whether a window could be opened here."""
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    """Whether a window can be opened here."""
+    places = tuple(os.environ.get(name, "") for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return any(places) and _opens(places)
+
+
+@cache
+def _opens(places: tuple[str, ...]) -> bool:
+    """Whether the display that the environment names answers, tried in another process: Qt kills the one in which it does not."""
+    trial = [sys.executable, "-c", "import cv2; cv2.namedWindow('rtpose')"]
+    return subprocess.run(trial, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
