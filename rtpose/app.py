@@ -25,7 +25,7 @@ from .backends import Session, open_session
 from .body.camera import Camera, camera_for
 from .body.model import BodyModel, Lifted, load_body
 from .body.smpl import open_body
-from .errors import InputError
+from .errors import INTERRUPTED, InputError
 from .evaluate import evaluate as score
 from .evaluate import print_tables, read_annotations
 from .export import check_before_run, export
@@ -50,9 +50,6 @@ from .stages.lift import Lifter
 from .stages.scores import Threshold
 from .stages.smooth import Smoother
 from .types import Boxes, Frame, People, Result
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 def processors() -> int:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
-from .errors import RtposeError
+from .errors import INTERRUPTED, RtposeError
 from .settings import Outputs, Settings
 
 app = App(
@@ -685,4 +685,6 @@ def main() -> None:
         code = error.exit_code
     except BrokenPipeError:
         code = 1
+    except KeyboardInterrupt:  # before the run began, or after it
+        code = INTERRUPTED
     sys.exit(code)

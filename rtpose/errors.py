@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
+
 class RtposeError(Exception):
     """An error whose message is one clear line for the user: what is wrong and what would be right."""
 

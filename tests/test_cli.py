@@ -258,6 +258,19 @@ def test_odd_pictures(kind: str, tmp_path: Path) -> None:
     assert drawn.shape[:2] == made.shape[:2]
 
 
+def test_ctrl_c_before_the_run_begins_is_no_traceback(person_clip: Path) -> None:
+    early = """
+import os, signal
+from rtpose import app, cli
+app.open_source = lambda *arguments, **options: os.kill(os.getpid(), signal.SIGINT)
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", early, str(person_clip)], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_help_is_for_people() -> None:
     done = rtpose_command("--help")
     assert done.returncode == 0
