@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -29,6 +29,7 @@ from .errors import INTERRUPTED, InputError
 from .evaluate import evaluate as score
 from .evaluate import print_tables, read_annotations
 from .export import check_before_run, export
+from .governor import Governor, GovernorSink, Step
 from .models import find, models, verify
 from .models.hmr import network_of
 from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run
@@ -166,6 +167,24 @@ def _warm(stages: Sequence[Stage], info: SourceInfo) -> None:
             result = stage(result)
 
 
+def savings(stages: Sequence[Stage]) -> list[Step]:
+    """What a live run can save on, in the order in which it does."""
+    steps = []
+    for stage in stages:
+        if isinstance(stage, Detector):
+            steps.append(Step("looking for people half as often", partial(_set, stage, "every", 2 * stage.every, stage.every)))
+        elif isinstance(stage, KeypointEstimator):
+            steps.append(Step("looking at newcomers once, not twice", partial(_set, stage, "twice", False, True)))
+        elif isinstance(stage, Lifter):
+            steps.append(Step("bodies on every third frame only", partial(_set, stage, "every", 3, 1)))
+            steps.append(Step("skeletons only", partial(_set, stage, "every", 0, 3)))
+    return steps
+
+
+def _set(stage: Stage, name: str, less: int, more: int, save: bool) -> None:
+    setattr(stage, name, less if save else more)
+
+
 def make_sinks(outputs: Outputs, networks: Networks, info: SourceInfo, live: bool) -> list[Sink]:
     """The sinks that write files or show a window. Raises InputError for an output that cannot be written."""
     return [*make_writers(outputs, networks, info, live), *make_views(outputs, networks, info, live)]
@@ -245,6 +264,9 @@ def process(
         source.close()
         raise
     sinks.append(ProgressSink(None if source.info.live else source.info.frames, console))
+    governor = _governor(stages, settings, console)
+    if live:
+        sinks.append(governor)
     control = Control()
     try:
         with _interrupts(control):
@@ -258,6 +280,8 @@ def process(
     wanted = report.frames > 0 and not control.cancelled
     if second is not None and wanted and not _refine(second, report.frames, console):
         return INTERRUPTED
+    for when, what in governor.log:
+        console.print(f"at {when:.1f} s: {escape(what)}")
     if outputs.export_dir is not None and outputs.save is not None and report.frames:
         _export(outputs.save, outputs.export, outputs.export_dir, settings, outputs.overwrite, console)
     if report.ended_early is not None:
@@ -281,6 +305,12 @@ def _refine(second: SecondPass, frames: int, console: Console) -> bool:
         return False
     console.print(f"{refined}; {time.monotonic() - begin:.1f} s", soft_wrap=True)
     return True
+
+
+def _governor(stages: Sequence[Stage], settings: Settings, console: Console) -> GovernorSink:
+    steps = savings(stages)
+    governor = Governor(len(steps), target=settings.target_fps, latency=settings.max_latency)
+    return GovernorSink(governor, steps, processors(), lambda line: console.print(f"[yellow]note:[/yellow] {escape(line)}"))
 
 
 def _export(save: str, formats: Sequence[str], folder: Path, settings: Settings, overwrite: bool, console: Console) -> None:

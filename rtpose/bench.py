@@ -55,6 +55,8 @@ SIZES = {"480p": (640, 480), "720p": (960, 720), "1080p": (1440, 1080), "4K": (2
 PEOPLE = (1, 2, 4, 8, 12)
 SWEEPS = ("people", "resolution", "threads", "backend", "precision")
 SWEEP_REPEATS = 3
+KEPT = 300
+"""Calls of each stage whose times go into the JSON."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def measure(case: Case) -> Row:
 
     fps, cpu_ms: processor time a frame in ms, age and display: read-to-result and read-to-display p50, p95, p99 in ms, stages: each
     with the p50, p95, p99 of its calls in ms, and its shares of the run (computing, waiting for input, for room) and mean queue.
-    Offline also bound_fps, `bound` of the stage times of a plain loop.
+    Offline also bound_fps, `bound` of the stage times of a plain loop, and calls_ms, these times call by call.
     """
     with tempfile.TemporaryDirectory() as folder:
         opener = _opener(case.spec, Path(folder))
@@ -289,9 +291,21 @@ def _bound(opener: Callable[[], InfoSource], networks: Networks) -> Row:
     """What a plain loop over the same frames measures, and the frame rate that no arrangement of its stages on threads exceeds."""
     source = opener()
     stages = make_stages(networks, source.info)
-    row = _row(lambda sinks: run_inline(source, stages, sinks), [_Null()])
+    calls: dict[str, list[float]] = {}
+
+    def work(sinks: list[Sink]) -> Report:
+        report = run_inline(source, stages, sinks)
+        calls.update({s.name: [round(1e3 * t, 3) for t in s.samples[:KEPT]] for s in report.stages if s.name != _Null.name})
+        return report
+
+    row = _row(work, [_Null()])
     slowest = max(stage["mean_ms"] for stage in row["stages"])
-    return {"bound_fps": bound(slowest, row["cpu_ms"], processors()), "inline_fps": row["fps"], "inline_cpu_ms": row["cpu_ms"]}
+    return {
+        "bound_fps": bound(slowest, row["cpu_ms"], processors()),
+        "inline_fps": row["fps"],
+        "inline_cpu_ms": row["cpu_ms"],
+        "calls_ms": calls,
+    }
 
 
 def bound(slowest: float, work: float, cores: int) -> float:

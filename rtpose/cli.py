@@ -168,6 +168,11 @@ def track(
         int | None, Parameter(group=SPEED, help="Look for new people in every so-many-th frame; by default four times a second.")
     ] = None,
     max_people: Annotated[int, Parameter(group=SPEED, help="Follow so many people at most.")] = Settings.max_people,
+    target_fps: Annotated[
+        float, Parameter(group=SPEED, help="Live: with fewer results a second, though more frames come, do less, step by step.")
+    ] = Settings.target_fps,
+    max_latency: Annotated[float, Parameter(group=SPEED, help="Live: the same where results are older than so many ms.")] = 1e3
+    * Settings.max_latency,
 ) -> int:
     """Track the people of SOURCE."""
     from .app import process, with_preset
@@ -193,6 +198,8 @@ def track(
         fov=fov,
         calibration=calibration,
         body_model=body_model,
+        target_fps=target_fps,
+        max_latency=max_latency / 1e3,
     )
     if (source is None) == (camera is None):
         raise CycloptsError(msg="say what to track: a SOURCE or --camera N, not both (rtpose --help)")
@@ -657,6 +664,58 @@ def bench(
 
     settings = Settings(backend=backend, precision=precision, threads=threads, detect_every=detect_every, lifter=lifter)
     return run(source, settings, sweeps=sweep, seconds=seconds, repeats=repeats, save=json, compare=compare, page=report)
+
+
+@app.command
+def simulate(
+    *,
+    stages: str | None = None,
+    measured: Path | None = None,
+    cameras: int = 1,
+    rate: float = 30.0,
+    cores: float = 2.0,
+    devices: str = "",
+    machines: int = 1,
+    transfer: float = 0.0,
+    factor: float = 1.0,
+    seconds: float = 60.0,
+    json: Path | None = None,
+) -> int:
+    """Say what ages and drops to expect of live runs elsewhere, or of many cameras, from stage times, on a virtual clock.
+
+    Parameters
+    ----------
+    stages
+        Assumed times, NAME=MS[/EVERY][xCORES][@DEVICE] with commas: source=1,detect=11/6x2,keypoints=9x2,lift=1.6
+    measured
+        Or those in a file of rtpose bench --json.
+    cameras
+        How many there are; each has stages of its own.
+    rate
+        Frames a second of each.
+    cores
+        Of each machine's processor.
+    devices
+        What else each machine has, as gpu=1.
+    machines
+        The cameras are dealt out to so many.
+    transfer
+        ms that the splitter before them takes for a frame.
+    factor
+        All stage times are multiplied by it: another machine's speed.
+    seconds
+        Of virtual time.
+    json
+        Write the figures into this file.
+    """
+    from .simulate import Plan, measured_stages, parse_stages, scaled, show
+
+    if (stages is None) == (measured is None):
+        raise CycloptsError(msg="say how long stages take: --stages or --measured, not both (rtpose simulate --help)")
+    work = parse_stages(stages) if stages is not None else measured_stages(measured or Path())
+    more = {s.name: s.seconds[0] * 1e3 for s in parse_stages(devices)} if devices else {}
+    plan = Plan(scaled(work, factor), cameras, rate, {"cpu": cores, **more}, machines, transfer / 1e3, seconds)
+    return show(plan, json)
 
 
 @app.command

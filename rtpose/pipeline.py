@@ -224,9 +224,13 @@ class _Gate:
             self._changed.notify_all()
 
     def _limit(self) -> int:
-        times = [s.typical for s in self._stats]
-        slowest = max(times)
-        return max(1, int(sum(times) / slowest + 0.75)) if slowest > 0 else 1
+        return frames_let_in([s.typical for s in self._stats])
+
+
+def frames_let_in(times: Sequence[float]) -> int:
+    """How many frames may be under way in a live run whose stages take so long: see `_Gate`."""
+    slowest = max(times)
+    return max(1, int(sum(times) / slowest + 0.75)) if slowest > 0 else 1
 
 
 def run(

@@ -17,7 +17,8 @@ class Settings:
     together (0: the processors this process may use). detect_every is in frames (None: chosen from the source's frame rate).
     max_people bounds the people tracked at a time. min_pose_score and min_keypoint_score: people and keypoints of less confidence (the
     keypoint network's own) are dropped. focal (px), fov (degrees across the longer side), calibration (a file): at most
-    one, the camera for bodies. body_model: an SMPL file in place of the bundled body.
+    one, the camera for bodies. body_model: an SMPL file in place of the bundled body. target_fps, max_latency (seconds): a live run that
+    misses them does less, step by step.
     """
 
     detector: str = "nanodet"
@@ -37,6 +38,8 @@ class Settings:
     fov: float | None = None
     calibration: Path | None = None
     body_model: Path | None = None
+    target_fps: float = 20.0
+    max_latency: float = 0.25
 
     def __post_init__(self) -> None:
         if self.threads < 0:
@@ -50,6 +53,10 @@ class Settings:
             raise InputError("--lifter hmr needs files of yours: --checkpoint FILE (SPIN's) and --body-model FILE (SMPL's)")
         if not hmr and (self.checkpoint is not None or self.lifter_every != 1):
             raise InputError(f"--checkpoint and --lifter-every go with --lifter hmr, not with --lifter {self.lifter}")
+        if self.target_fps <= 0:
+            raise InputError(f"--target-fps {self.target_fps:g}: give more than 0")
+        if self.max_latency <= 0:
+            raise InputError(f"--max-latency {1e3 * self.max_latency:g}: give more than 0")
         if self.max_people < 1:
             raise InputError(f"--max-people {self.max_people}: give 1 or more")
         for option, score in (("--min-pose-score", self.min_pose_score), ("--min-keypoint-score", self.min_keypoint_score)):

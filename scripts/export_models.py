@@ -50,7 +50,8 @@ CARDS = {
         "task": "keypoints",
         "licence": "Apache-2.0",
         "origin": "MoveNet SinglePose Thunder version 4, Google, TensorFlow Hub, by way of the npm package " + PACKAGE,
-        "input": "image: uint8 RGB (n, 256, 256, 3), square crops of one person each",
+        "input": "image: uint8 RGB (n, 256, w, 3), square crops of one person each, or as many columns less at their left and right;"
+        " w is a multiple of 32",
         "decoder": "movenet",
     },
     "posenet": {
@@ -153,7 +154,7 @@ tail (float[n,45,h8,w8] near, float[n,45,h16,w16] middle, float[n,45,h32,w32] fa
 }"""
 
 MOVENET_HEAD = """<ir_version: 8, opset_import: ["" : 13]>
-head (uint8[n,256,256,3] image) => (float[n,3,256,256] normal)
+head (uint8[n,256,w,3] image) => (float[n,3,256,w] normal)
 <float scale = {0.007843017578125}, float one = {1}> {
     shade = Cast <to = 1> (image)
     scaled = Mul (shade, scale)
@@ -162,25 +163,38 @@ head (uint8[n,256,256,3] image) => (float[n,3,256,256] normal)
 }"""
 
 MOVENET_TAIL = """<ir_version: 8, opset_import: ["" : 13]>
-tail (float[n,17,64,64] heatmap, float[n,1,64,64] center, float[n,34,64,64] regress, float[n,34,64,64] offset)
+tail (float[n,17,64,w4] heatmap, float[n,1,64,w4] center, float[n,34,64,w4] regress, float[n,34,64,w4] offset)
     => (float[n,17,3] keypoints)
 <float[1,1,64,64] central, float[1,1,64,1] rows, float[1,1,1,64] columns, int64[1,17,2,1] pairs,
- int64 side = {64}, float softening = {1.7998046875}, float cell = {0.015625}> {
-    one_row = Constant <value = int64[4] {0, 1, 1, 4096}> ()
-    per_joint = Constant <value = int64[4] {0, 17, 1, 4096}> ()
-    per_coordinate = Constant <value = int64[4] {0, 17, 2, 4096}> ()
+ float softening = {1.7998046875}, float cell = {0.015625}> {
+    one_row = Constant <value = int64[4] {0, 1, 1, -1}> ()
+    per_joint = Constant <value = int64[4] {0, 17, 1, -1}> ()
+    per_coordinate = Constant <value = int64[4] {0, 17, 2, -1}> ()
     triples = Constant <value = int64[3] {0, 17, 3}> ()
+    two = Constant <value = int64[1] {2}> ()
+    three = Constant <value = int64[1] {3}> ()
+    four = Constant <value = int64[1] {4}> ()
+    whole = Constant <value = int64[1] {64}> ()
+
+    shape = Shape (heatmap)
+    side = Slice (shape, three, four)
+    beyond = Sub (whole, side)
+    first = Div (beyond, two)
+    last = Add (first, side)
+    middle = Slice (central, first, last, three)
+    across = Slice (columns, first, last, three)
 
     heat = Sigmoid (heatmap)
     presence = Sigmoid (center)
-    weighted = Mul (presence, central)
+    weighted = Mul (presence, middle)
     presence_flat = Reshape (weighted, one_row)
     person = ArgMax <axis = 3, keepdims = 1> (presence_flat)
     person_row = Div (person, side)
     person_start = Mul (person_row, side)
     person_column = Sub (person, person_start)
     person_y = Cast <to = 1> (person_row)
-    person_x = Cast <to = 1> (person_column)
+    person_inside = Add (person_column, first)
+    person_x = Cast <to = 1> (person_inside)
 
     person_index = Add (person, pairs)
     regress_flat = Reshape (regress, per_coordinate)
@@ -190,7 +204,7 @@ tail (float[n,17,64,64] heatmap, float[n,1,64,64] center, float[n,34,64,64] regr
     about_x = Add (person_x, shift_x)
 
     from_y = Sub (rows, about_y)
-    from_x = Sub (columns, about_x)
+    from_x = Sub (across, about_x)
     square_y = Mul (from_y, from_y)
     square_x = Mul (from_x, from_x)
     square = Add (square_y, square_x)
@@ -202,7 +216,8 @@ tail (float[n,17,64,64] heatmap, float[n,1,64,64] center, float[n,34,64,64] regr
     joint_row = Div (joint, side)
     joint_start = Mul (joint_row, side)
     joint_column = Sub (joint, joint_start)
-    joint_cell = Concat <axis = 2> (joint_row, joint_column)
+    joint_inside = Add (joint_column, first)
+    joint_cell = Concat <axis = 2> (joint_row, joint_inside)
     joint_yx = Cast <to = 1> (joint_cell)
 
     joint_index = Concat <axis = 2> (joint, joint)
@@ -216,10 +231,12 @@ tail (float[n,17,64,64] heatmap, float[n,1,64,64] center, float[n,34,64,64] regr
     keypoints = Reshape (column, triples)
 }"""
 """MoveNet's own decoding, as in the published graph, for any number of people: the person nearest the middle, where that person's
-joints should be, the best heat near there, the offset within the cell."""
+joints should be, the best heat near there, the offset within the cell.
+
+The input may lack columns at its left and right, as many at either side; places are shares of the whole square all the same."""
 
 
-POSENET_HEAD = MOVENET_HEAD.replace("256", "385").replace("0.007843017578125", "0.00784313725490196")
+POSENET_HEAD = MOVENET_HEAD.replace("256,w", "385,385").replace("256", "385").replace("0.007843017578125", "0.00784313725490196")
 """x / 127.5 - 1, as `posenet/src/mobilenet.ts` has it."""
 
 POSENET_TAIL = """<ir_version: 8, opset_import: ["" : 13]>
@@ -348,6 +365,8 @@ def movenet(source: onnx.ModelProto) -> onnx.ModelProto:
         convolutions = [n.output[0] for n in source.graph.node if n.op_type == "Conv" and f"{name}_0/" in n.output[0]]
         ends[convolutions[-1]] = name
     body = trunk(source, normal, ends)
+    for value, divisor in zip((*body.graph.input, *body.graph.output), ("", 4, 4, 4, 4), strict=True):
+        value.type.tensor_type.shape.dim[3].dim_param = f"w{divisor}"
     tail = onnx.parser.parse_model(MOVENET_TAIL)
     central = next(t for t in source.graph.initializer if list(t.dims) == [64, 64, 1] and "recip" in t.name)
     grid = np.arange(64, dtype=np.float32)

@@ -76,6 +76,19 @@ def test_a_moved_and_scaled_picture_gives_moved_and_scaled_keypoints(
     np.testing.assert_allclose(scaled[face, :2], pose[face, :2] * 2 + 0.5, atol=4)
 
 
+def test_a_slender_box_costs_fewer_columns_and_shows_the_same_joints(
+    make: Callable[..., KeypointEstimator], astronaut: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside = BOX + np.array([100, 0, -100, 0], np.float32)  # half as wide, in much the same square
+    narrow = make().estimate(astronaut, aside)[0]
+    monkeypatch.setattr("rtpose.stages.keypoints.NARROW", ())
+    whole = make().estimate(astronaut, aside)[0]
+    face = np.arange(5)
+    assert (narrow != whole).any()
+    np.testing.assert_allclose(narrow[face, :2], whole[face, :2], atol=8)
+    assert whole[face, 2].min() > 0.3 < narrow[face, 2].min()
+
+
 def test_people_in_a_batch_are_as_if_alone(make: Callable[..., KeypointEstimator], astronaut: Image) -> None:
     boxes = np.concatenate([BOX, BOX + 15, BOX - 15])
     together = make().estimate(astronaut, boxes, twice=1)

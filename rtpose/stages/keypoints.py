@@ -12,11 +12,14 @@ import numpy as np
 from ..backends import Arrays, Session
 from ..errors import InputError
 from ..tracking import DOUBT, Tracker
-from ..types import F32, OKS_SIGMAS, U8, People, Result, Status
+from ..types import F32, I64, OKS_SIGMAS, U8, People, Result, Status
 from .posenet import STRIDE, decode_person
 
 CROP = 1.15
 """Side of the crop over the longer side of the person's box."""
+
+NARROW = ((0.5, 160 / 256), (0.6, 192 / 256))
+"""Boxes of less width over height need only so much of their crop's width: a network whose input width is free looks at no more."""
 
 MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
 """The keypoint that each one becomes in a mirrored picture."""
@@ -52,8 +55,8 @@ _NOTHING = np.zeros((0, 3, 3), np.float32)
 class KeypointEstimator:
     """A keypoint network around a session, and the stage that keeps identities.
 
-    session takes `image` (n, s, s, 3) uint8 RGB for any n. max_people: at most so many people are looked at in a frame. Raises
-    InputError for an unknown decoder.
+    session takes `image` (n, s, s, 3) uint8 RGB for any n; if its width is free, also the middle columns of such crops.
+    max_people: at most so many people are looked at in a frame. Raises InputError for an unknown decoder.
     """
 
     name = "keypoints"
@@ -71,7 +74,13 @@ class KeypointEstimator:
         self._decode = DECODERS[decoder]
         self._calibration = CALIBRATIONS[decoder]
         self._crop = crop
+        self.twice = True
+        """Whether newcomers are looked at twice; may be changed from another thread."""
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
+        self._narrow = session.inputs["image"][0][2] is None
+        if self._narrow:  # so that no width is compiled while somebody waits
+            for width in (side, *(round(share * side) for _, share in NARROW)):
+                session({"image": np.zeros((1, side, width, 3), np.uint8)})
         self._shares: F32 = _NOBODY  # the last poses, in shares of their crops
 
     def __call__(self, result: Result) -> Result:
@@ -83,7 +92,7 @@ class KeypointEstimator:
         if len(boxes) == 0:
             self.tracker.update(frame.time, _NOBODY, _NOTHING, (frame.height, frame.width))
             return replace(result, people=People.none())
-        keypoints = self.estimate(frame.image, boxes, twice=new)
+        keypoints = self.estimate(frame.image, boxes, twice=new if self.twice else 0)
         colours = clothes(self._batch, self._shares)
         who = self.tracker.update(frame.time, keypoints, colours, (frame.height, frame.width), independent=frame.independent)
         raw = who.poses
@@ -111,13 +120,33 @@ class KeypointEstimator:
             cut(image, squares[k], self._batch[k])
         for k in range(count, count + twice):
             cv2.flip(self._batch[k - twice], 1, dst=self._batch[k])
-        found = self._decode(self.session({"image": self._batch[: count + twice]}))
+        widths = self._widths(boxes)
+        found = self._infer(np.concatenate([widths, widths[count - twice :]]))
         self._shares = found[:count]
         if twice:
             agree(self._shares[count - twice :], found[count:])
         keypoints: F32 = self._shares.copy()
         keypoints[:, :, :2] = squares[:, None, :2] + (keypoints[:, :, :2] - np.float32(0.5)) * squares[:, None, 2:]
         return keypoints
+
+    def _widths(self, boxes: F32) -> I64:
+        """How many columns (n,) of each box's crop are worth looking at."""
+        side = self._batch.shape[1]
+        widths = np.full(len(boxes), side, np.int64)
+        if self._narrow:
+            slender = (boxes[:, 2] - boxes[:, 0]) / np.maximum(boxes[:, 3] - boxes[:, 1], np.float32(1.0))
+            for limit, share in reversed(NARROW):
+                widths[slender < limit] = round(share * side)
+        return widths
+
+    def _infer(self, widths: I64) -> F32:
+        """The poses (n, 17, 3) in the first crops of the batch, in shares of them, seen in their middle columns alone."""
+        side = self._batch.shape[1]
+        found = np.empty((len(widths), 17, 3), np.float32)
+        for width in np.unique(widths).tolist():
+            rows, left = np.flatnonzero(widths == width), (side - width) // 2
+            found[rows] = self._decode(self.session({"image": self._batch[rows, :, left : left + width]}))
+        return found
 
 
 def square_crops(boxes: F32, scale: float) -> F32:
@@ -204,7 +233,7 @@ def clothes(crops: U8, poses: F32) -> F32:
 
 
 def _movenet(outputs: Arrays) -> F32:
-    """MoveNet: `keypoints` (n, 17, 3) y, x, score as shares of the crop."""
+    """MoveNet: `keypoints` (n, 17, 3) y, x, score as shares of the whole crop, however much of it was seen."""
     return np.ascontiguousarray(outputs["keypoints"][:, :, [1, 0, 2]], dtype=np.float32)
 
 

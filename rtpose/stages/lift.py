@@ -117,6 +117,9 @@ class Lifter:
         self._own_body = body.name == BUNDLED.name
         """Whether the shape numbers of the network, which was trained with the bundled body, mean anything for this one."""
         self._weights = weights or Weights()
+        self.every = 1
+        """Only every so-many-th frame gets bodies, none if 0; the others get rows of NaN. May be changed from another thread."""
+        self._frames = 0
         self._states: dict[int, _State] = {}
         self._history: dict[int, deque[tuple[float, F64, F64]]] = {}
 
@@ -125,9 +128,12 @@ class Lifter:
         if frame.independent:
             self._states.clear()
             self._history.clear()
+        n = len(people)
+        self._frames += 1
+        if self.every == 0 or self._frames % self.every:
+            return dataclasses.replace(result, bodies=Bodies(**no_bodies(n, self._body.betas), joint_names=NAMES))
         camera = self._camera(frame.width, frame.height)
         self._forget(frame.time)
-        n = len(people)
         inputs = np.zeros((n, FEATURES), np.float32)
         turns, sizes = np.empty((n, 3, 3)), np.zeros(n)
         for i, (identity, keypoints) in enumerate(zip(people.ids.tolist(), people.keypoints, strict=True)):

@@ -163,3 +163,12 @@ def test_wild_keypoints_do_no_harm(body: BodyModel, network: Network) -> None:
             keypoints[:, :2] = 100.0
         bodies = bodies_of(lift(frame(i, i / FPS, {1: keypoints})))
         assert np.isfinite(bodies.joints3d).all() or (keypoints[:, 2] >= Lifter.SEEN).sum() < Lifter.ENOUGH
+
+
+def test_a_lifter_that_saves_gives_fewer_bodies_and_no_fewer_rows(body: BodyModel, network: Network) -> None:
+    stage, poses = lifter(body, network), seen(walk(body, 6))
+    for every, wanted in ((1, 6), (3, 2), (0, 0)):
+        stage.every = every
+        found = [bodies_of(stage(frame(i, i / 30, {1: poses[i]}))) for i in range(6)]
+        assert [len(bodies) for bodies in found] == [1] * 6
+        assert sum(bool(np.isfinite(bodies.translation).all()) for bodies in found) == wanted
