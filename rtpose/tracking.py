@@ -25,7 +25,7 @@ SAME = 0.6
 """From this OKS two poses are of one person; from this IoU a box is that of the person who was expected there."""
 
 NOBODY = 0.1
-"""Mean confidence of a pose that was found where nobody is, if more was usual."""
+"""Mean confidence of a pose that was found where nobody is."""
 
 ALIVE = 0.3
 """Who moved so far, in sizes of the person, is no thing on a wall: a walker does within half a second."""
@@ -205,7 +205,7 @@ class Tracker:
             if m in owners:
                 person = owners[m]
                 _follow(person, time, look, keypoints[m], colours[m], sight)
-            elif look.person is None and m in own and (independent or not borrowed[m]):
+            elif look.person is None and m in own and sight > NOBODY and (independent or not borrowed[m]):
                 person = _Person(look.box, keypoints[m], colours[m], time, sight, look.support, look.box)
             elif look.person is not None and m in own and borrowed[m] and id(look.person) not in owned:
                 person = look.person  # hidden behind somebody whose pose was seen instead
@@ -218,7 +218,7 @@ class Tracker:
                 others = [*self._tracked, *(other for other, _ in here)]
                 if there >= self.single if independent else self._convinces(person, there, others):
                     self._name(person)
-            if self._stays(person, there) and (sight > min(NOBODY, person.sight / 2) or borrowed[m]):
+            if self._stays(person, there) and (sight > NOBODY or borrowed[m]):
                 here.append((person, m))
         self._part(time, [person for person, _ in here], {m for _, m in here})
         for person in self._tracked:
