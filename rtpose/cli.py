@@ -152,7 +152,7 @@ def track(
         Parameter(
             group=NETWORKS,
             help="auto, f32, bf16, int8 (the keypoint network; the detector then as auto), or f16 on a GPU. auto is bf16 where the"
-            " processor computes it natively.",
+            " processor computes it natively, for hmr f32.",
         ),
     ] = "auto",
     focal: Annotated[float | None, Parameter(group=BODIES, help="The camera's focal length in px.")] = None,
