@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 
+from rtpose import engines
 from rtpose.backends import open_session
 from rtpose.body.rotations import from_six, to_six
 from rtpose.errors import InputError
@@ -84,6 +85,17 @@ def test_the_network_on_both_processors_backends(tmp_path: Path) -> None:
     assert {name: array.shape for name, array in one.items()} == {"six": (2, 24, 6), "betas": (2, 10), "camera": (2, 3)}
     for name in one:
         np.testing.assert_allclose(one[name], two[name], atol=1e-4)
+
+
+def test_the_graph_for_engines_in_f16() -> None:
+    """The ResNet in f16, pixels before it and the regressor after it in f32."""
+    recipe = engines.recipes()["hmr"]
+    graph = onnx.load_from_string(engines.halved(convert(weights()).SerializeToString(), *recipe.half)).graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    kernels = {
+        op: {kinds[name] for node in graph.node if node.op_type == op for name in node.input[1:]} for op in ("Conv", "Gemm")
+    }
+    assert kernels == {"Conv": {onnx.TensorProto.FLOAT16}, "Gemm": {onnx.TensorProto.FLOAT}}
 
 
 def joints(rotations: Any, betas: Any) -> Any:
