@@ -29,5 +29,5 @@ def write(file: BinaryIO, *, run: Run, person: Person, times: F64, rate: float) 
     ]
     file.write(("\n".join(header) + "\n").encode())
     for number, (time, row) in enumerate(zip(times, points.reshape(len(times), -1), strict=True), 1):
-        cells = "\t".join("" if np.isnan(v) else f"{v:.5f}" for v in row.tolist())
+        cells = "\t".join("" if np.isnan(v) else f"{v:.6f}" for v in row.tolist())
         file.write(f"{number}\t{time:.6f}\t{cells}\t\n".encode())  # without the last tab OpenSim misses an empty last cell

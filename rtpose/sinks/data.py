@@ -28,7 +28,7 @@ ENDINGS = (".jsonl", ".npz")
 SPOOL = ".partial"
 STATUS_NAMES = tuple(s.name.lower() for s in Status)
 
-PIXEL_DECIMALS, SCORE_DECIMALS, METRE_DECIMALS, RADIAN_DECIMALS = 2, 4, 4, 5
+PIXEL_DECIMALS, SCORE_DECIMALS, METRE_DECIMALS, RADIAN_DECIMALS = 2, 4, 5, 5
 
 
 def open_data(
