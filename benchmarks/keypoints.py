@@ -42,8 +42,8 @@ from rtpose.models import find
 from rtpose.source import open_source, read_picture
 from rtpose.stages.detect import Detector, frames_between
 from rtpose.stages.keypoints import PAIRS, KeypointEstimator
-from rtpose.tracking import Tracker, fit, iou, traces
-from rtpose.types import OKS_SIGMAS, SKELETON, Boxes, Frame, People, Result
+from rtpose.tracking import distinct, fit, iou, traces
+from rtpose.types import OKS_SIGMAS, SKELETON, Frame, People, Result
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -190,21 +190,22 @@ def fit_calibration(joints: NDArray[np.float64]) -> NDArray[np.float64]:
     return minimize(loss, np.concatenate([np.full(9, 1.5), np.full(9, 1.0)])).x.reshape(2, 9).T
 
 
-def fit_presence(pairs: list[tuple[Picture, People, Boxes]]) -> NDArray[np.float64]:
-    """`PRESENCE` (6,) of rtpose/tracking.py by logistic regression: whether a box that was reported is that of a labelled person.
+def fit_presence(detector: Detector, estimator: KeypointEstimator, split: str) -> NDArray[np.float64]:
+    """`PRESENCE` (6,) of rtpose/tracking.py by logistic regression: whether what the detector finds is a labelled person.
 
     COCO labels nobody's joints who is much less than 50 px high, so what is smaller than 40 px says nothing here.
     """
     rows, there = [], []
-    for picture, people, detections in pairs:
-        longer = max(read_picture(picture.path).shape[:2])
-        snug = fit(people.boxes, people.raw)
-        which = iou(people.boxes, detections.xyxy).argmax(axis=1)
-        for k, box in enumerate(people.boxes):
+    for picture in pictures(split):
+        image = read_picture(picture.path)
+        found = detector.detect(image)
+        poses = estimator.estimate(image, found.xyxy, twice=len(found))
+        snug, sights = fit(found.xyxy, poses), poses[:, :, 2].mean(axis=1)
+        kept, _ = distinct(poses, found.xyxy, np.argsort(-(snug + sights + found.scores / 2), kind="stable"))
+        for k in kept.tolist():
+            box = found.xyxy[k]
             if (box[2:] - box[:2]).max() >= 40:
-                rows.append(
-                    traces(float(detections.scores[which[k]]), float(people.raw[k, :, 2].mean()), float(snug[k]), box, longer)
-                )
+                rows.append(traces(float(found.scores[k]), float(sights[k]), float(snug[k]), box, max(image.shape[:2])))
                 there.append(iou(box[None], picture.boxes).max(initial=0) >= 0.5)
     values, truth = np.array(rows), np.array(there)
 
@@ -292,13 +293,8 @@ def calibrate() -> None:
     """Print what the confidences of joints and people are worth, on train2017."""
     pairs, _ = on_pictures(make("f32", None, None, None, 30.0), "train2017")
     print("CALIBRATIONS", np.array2string(fit_calibration(score(pairs).joints), precision=2, separator=", "))
-    detector, estimator = make("auto", None, None, None, 30.0)
-    estimator.tracker = Tracker(single=0.0)
-    seen = []
-    for index, picture in enumerate(pictures("train2017")):
-        result = detector(Result(Frame(index, float(index), read_picture(picture.path), 0, independent=True)))
-        seen.append((picture, estimator(result).people, result.detections or Boxes.none()))
-    print("PRESENCE", np.array2string(fit_presence(seen), precision=2, separator=", "))
+    stages = make("auto", None, None, None, 30.0)
+    print("PRESENCE", np.array2string(fit_presence(*stages, "train2017"), precision=2, separator=", "))
 
 
 def _cell(value: Any) -> str:
