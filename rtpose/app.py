@@ -178,6 +178,8 @@ def savings(stages: Sequence[Stage]) -> list[Step]:
         elif isinstance(stage, Lifter):
             steps.append(Step("bodies on every third frame only", partial(_set, stage, "every", 3, 1)))
             steps.append(Step("skeletons only", partial(_set, stage, "every", 0, 3)))
+        elif isinstance(stage, HmrLifter):
+            steps.append(Step("HMR on a quarter of its frames", partial(_set, stage, "every", 4 * stage.every, stage.every)))
     return steps
 
 

@@ -25,7 +25,7 @@ from ..body.smpl import BETAS, open_body
 from ..errors import InputError
 from ..types import F32, F64, U8, Bodies, Result
 from .keypoints import cut, square_crops
-from .lift import NAMES, Lifter, Weights
+from .lift import NAMES, Lifter, Weights, no_bodies
 
 CROP = 1.2
 """Side of the crop over the longer side of the person's box, as in SPIN's demo."""
@@ -75,13 +75,14 @@ class _State:
 class HmrLifter:
     """The stage. People of whom HMR says nothing that can be (a body behind the camera) get a row of NaN.
 
-    session takes `image` (n, 224, 224, 3) uint8 RGB. every: at which frames HMR looks at a person who is there already.
+    session takes `image` (n, 224, 224, 3) uint8 RGB. every: at which frames HMR looks at a person who is there already;
+    may be changed from another thread.
     """
 
     name = "lift"
 
     def __init__(self, body: BodyModel, session: Session, camera: Callable[[int, int], Camera], every: int = 1) -> None:
-        self._body, self._session, self._camera, self._every = body, session, camera, every
+        self._body, self._session, self._camera, self.every = body, session, camera, every
         self._side = int(session.inputs["image"][0][1] or 0)
         self._points, self._weights = Points.of(body), Weights()
         self._states: dict[int, _State] = {}
@@ -91,14 +92,14 @@ class HmrLifter:
         if frame.independent:
             self._states.clear()
         self._forget(frame.time)
-        camera = self._camera(frame.width, frame.height)
+        camera, every = self._camera(frame.width, frame.height), self.every
         ids: list[int] = people.ids.tolist()
-        due = [row for row, identity in enumerate(ids) if self._due(identity, frame.index)]
+        due = [row for row, identity in enumerate(ids) if self._due(identity, frame.index, every)]
         said = dict(zip(due, self._look(frame.image, people.boxes[due], camera), strict=True))
-        bodies = _empty(len(people))
+        bodies = no_bodies(len(people), BETAS)
         for row, identity in enumerate(ids):
             new = said.get(row)
-            if self._every > 1:
+            if every > 1:
                 if new is not None:
                     self._hear(identity, new, frame.index, frame.time)
                 if (state := self._states.get(identity)) is not None:
@@ -112,9 +113,9 @@ class HmrLifter:
         for identity in [i for i, state in self._states.items() if now - state.time > Lifter.GAP]:
             del self._states[identity]
 
-    def _due(self, identity: int, index: int) -> bool:
+    def _due(self, identity: int, index: int, every: int) -> bool:
         state = self._states.get(identity)
-        return state is None or index - state.looked >= self._every
+        return state is None or index - state.looked >= every
 
     def _look(self, image: U8, boxes: F32, camera: Camera) -> list[_Said | None]:
         """What HMR says of the people in boxes (n, 4); None where no body can be like that."""
@@ -204,9 +205,3 @@ def _as_said(six: F64, betas: F64, at: F64) -> _Said | None:
     if np.linalg.norm(np.cross(six[:, :3], six[:, 3:]), axis=-1).min() < 1e-6:
         return None
     return _Said(from_six(six[:22]), betas, at)
-
-
-def _empty(n: int) -> dict[str, F32]:
-    shapes = {"rotations": (n, 22, 3), "betas": (n, BETAS), "translation": (n, 3), "joints3d": (n, len(NAMES), 3)}
-    shapes["uncertainty"] = (n, len(NAMES))
-    return {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
