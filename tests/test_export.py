@@ -366,7 +366,10 @@ def test_the_command(saved: tuple[Path, list[Result]], tmp_path: Path) -> None:
 def test_export_at_the_end_of_a_run(person_clip: Path, tmp_path: Path) -> None:
     done = command(person_clip, "--export", "bvh", "csv", "--out-dir", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["people.csv", "person-1.bvh", "run.jsonl"]
+    bodies = read_run(tmp_path / "out" / "run.jsonl").with_bodies(None, "bvh")
+    skeletons = [f"person-{person.id}.bvh" for person in bodies]
+    assert "person-1.bvh" in skeletons
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"people.csv", "run.jsonl", *skeletons}
     assert len(read_bvh(tmp_path / "out" / "person-1.bvh")[1]["head"]) == 30
     for words, said in (
         (("--export", "bvh"), "belong together"),
