@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
+from . import __version__
 from .backends import Session, open_session
 from .body.camera import Camera, camera_for
 from .body.model import BodyModel, Lifted, load_body
@@ -30,6 +30,7 @@ from .evaluate import evaluate as score
 from .evaluate import print_tables, read_annotations
 from .export import check_before_run, export
 from .governor import Governor, GovernorSink, Step
+from .journal import SUFFIX, Answer, Journal, fingerprint, run_of
 from .models import find, models, verify
 from .models.hmr import network_of
 from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run
@@ -37,7 +38,7 @@ from .refine import Interrupted
 from .refine.run import SecondPass
 from .replay import replay
 from .settings import Outputs, Settings
-from .sinks.data import open_data
+from .sinks.data import open_data, read_results
 from .sinks.progress import ProgressSink, summary
 from .sinks.video import open_overlay
 from .sinks.viewer import ViewerSink
@@ -117,18 +118,23 @@ def _cameras(settings: Settings, info: SourceInfo) -> Callable[[int, int], Camer
     return camera
 
 
-def make_stages(networks: Networks, info: SourceInfo) -> list[Stage]:
-    """The stages of a run, in order, each with its networks and compiled code warm."""
+def _as_it_is(answer: Answer) -> Answer:
+    return answer
+
+
+def make_stages(networks: Networks, info: SourceInfo, keep: Callable[[Answer], Answer] = _as_it_is) -> list[Stage]:
+    """The stages of a run, in order, each with its networks and compiled code warm. keep: see `rtpose.journal`."""
     settings, models = networks.settings, networks.models
 
-    def fresh() -> list[Stage]:
+    def fresh(keep: Callable[[Answer], Answer]) -> list[Stage]:
         stages: list[Stage] = [
             Detector(
                 networks.detector,
                 models["detector"].decoder,
                 every=settings.detect_every or frames_between(float(info.rate)),
+                keep=keep,
             ),
-            KeypointEstimator(networks.keypoints, models["keypoints"].decoder, max_people=settings.max_people),
+            KeypointEstimator(networks.keypoints, models["keypoints"].decoder, max_people=settings.max_people, keep=keep),
         ]
         if "ankles" in models:
             weights = read_weights(models["ankles"].path, models["ankles"].decoder, models["keypoints"].decoder)
@@ -144,8 +150,8 @@ def make_stages(networks: Networks, info: SourceInfo) -> list[Stage]:
                 stages.append(Lifter(body, networks.lifter, camera))
         return stages
 
-    _warm(fresh(), info)
-    return fresh()
+    _warm(fresh(_as_it_is), info)
+    return fresh(keep)
 
 
 def _warm(stages: Sequence[Stage], info: SourceInfo) -> None:
@@ -187,20 +193,20 @@ def _set(stage: Stage, name: str, less: int, more: int, save: bool) -> None:
     setattr(stage, name, less if save else more)
 
 
-def make_sinks(outputs: Outputs, networks: Networks, info: SourceInfo, live: bool) -> list[Sink]:
-    """The sinks that write files or show a window. Raises InputError for an output that cannot be written."""
-    return [*make_writers(outputs, networks, info, live), *make_views(outputs, networks, info, live)]
+def make_sinks(outputs: Outputs, networks: Networks, info: SourceInfo, live: bool, run: str | None = None) -> list[Sink]:
+    """The sinks that write files or show a window. run: by what it is known again. Raises InputError for an output that cannot be
+    written."""
+    return [*make_writers(outputs, networks, info, live, run), *make_views(outputs, networks, info, live)]
 
 
-def make_writers(outputs: Outputs, networks: Networks, info: SourceInfo, live: bool) -> list[Sink]:
+def make_writers(outputs: Outputs, networks: Networks, info: SourceInfo, live: bool, run: str | None) -> list[Sink]:
     """The sinks that write files."""
     sinks: list[Sink] = []
     if outputs.save is not None:
         path = None if outputs.save == "-" else Path(outputs.save)
         mode = "live" if live else "offline"
-        sinks.append(
-            open_data(path, info, models=networks.describe(), mode=mode, lifted=networks.lifted, overwrite=outputs.overwrite)
-        )
+        models, lifted = networks.describe(), networks.lifted
+        sinks.append(open_data(path, info, models=models, mode=mode, lifted=lifted, overwrite=outputs.overwrite, run=run))
     if outputs.out is not None:
         sinks.append(open_overlay(Path(outputs.out), info, overwrite=outputs.overwrite, lifted=networks.lifted))
     return sinks
@@ -214,11 +220,6 @@ def make_views(outputs: Outputs, networks: Networks, info: SourceInfo, live: boo
     if outputs.screenshot is not None or (view and networks.lifted is not None and find_spec("open3d") is not None):
         return [ViewerSink(networks.lifted, window=view, screenshot=outputs.screenshot, overwrite=outputs.overwrite)]
     return [WindowSink(info)] if view else []
-
-
-def second_pass(outputs: Outputs, networks: Networks, info: SourceInfo) -> SecondPass:
-    """What refines the results of a video file once all of them are known."""
-    return SecondPass(outputs, info, models=networks.describe(), lifted=networks.lifted, network=networks.lifter)
 
 
 def _paced(source: InfoSource, live: bool | None) -> tuple[InfoSource, bool]:
@@ -238,30 +239,49 @@ def process(
     live: bool | None = None,
     sequence: bool = False,
     causal: bool = False,
+    start: float = 0.0,
+    end: float | None = None,
 ) -> int:
     """Run the source named by `spec` into the outputs, with progress and a closing table; return the exit code.
 
-    A video file is gone through twice, unless `causal`: the results are refined with the future known. Everything said goes to the
-    standard error. Raises RtposeError with one clear line for what went wrong.
+    A video file is gone through twice, unless `causal`: the results are refined with the future known. start, end: seconds; only that
+    part of it. Everything said goes to the standard error. Raises RtposeError with one clear line for what went wrong.
     """
     console = Console(stderr=True, highlight=False)
     if outputs.export_dir is not None:
         check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=outputs.overwrite)
-    source = open_source(spec, sequence=sequence)
+
+    def reopen() -> InfoSource:
+        return open_source(spec, sequence=sequence, start=start, end=end)
+
+    source = reopen()
     second: SecondPass | None = None
+    journal: Journal | None = None
     try:
         source, live = _paced(source, live)
         networks = Networks(settings, source.info)
-        refined = (outputs.save or outputs.out) and not (live or causal) and _is_file(source.info)
+        again = not live and _is_file(source.info)
+        name = _name_run(source.info, networks, causal, start, end) if again else None
+        if outputs.resume:
+            if name is None:
+                raise InputError(f"--resume goes on with a video file, which {source.name} is not, or not live")
+            if _is_done(outputs, name):
+                console.print(f"{escape(str(outputs.save))} is finished", soft_wrap=True)
+                source.close()
+                return 0
+            outputs = replace(outputs, overwrite=outputs.overwrite or run_of(_journal_of(outputs)) is not None)
+        refined = bool(outputs.save or outputs.out) and again and not causal
         if refined and settings.lifter == "hmr":
             console.print("[yellow]note:[/yellow] bodies from pictures (hmr) are not refined: as with --causal")
             refined = False
         if refined:
-            second = second_pass(outputs, networks, source.info)
+            second = second_pass(outputs, networks, source.info, reopen, name)
             sinks = [second.sink, *make_views(outputs, networks, source.info, live)]
         else:
-            sinks = make_sinks(outputs, networks, source.info, live)
-        stages = make_stages(networks, source.info)
+            sinks = make_sinks(outputs, networks, source.info, live, name)
+        if name is not None and outputs.save not in (None, "-"):
+            journal = Journal(_journal_of(outputs), name, resume=outputs.resume)
+        stages = make_stages(networks, source.info, _as_it_is if journal is None else journal.keep)
     except BaseException:
         source.close()
         raise
@@ -270,30 +290,72 @@ def process(
     if live:
         sinks.append(governor)
     control = Control()
+    finished = False
     try:
         with _interrupts(control):
             report = run(source, stages, sinks, live=live, control=control)
+        for note in source.notes:
+            console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
+        console.print(summary(report))
+        if second is not None and report.frames and not control.cancelled and not _refine(second, report.frames, console):
+            return INTERRUPTED
+        for when, what in governor.log:
+            console.print(f"at {when:.1f} s: {escape(what)}")
+        if outputs.export_dir is not None and outputs.save is not None and report.frames:
+            _export(outputs.save, outputs.export, outputs.export_dir, settings, outputs.overwrite, console)
+        finished = not control.interrupted
     finally:
-        if second is not None and (control.cancelled or sys.exc_info()[0] is not None) and second.spool.exists():
+        if journal is not None:
+            journal.close(finished=finished)
+        if second is not None and not finished and second.spool.exists():
             console.print(f"the causal results so far are in {escape(str(second.spool))}", soft_wrap=True)
-    for note in source.notes:
-        console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
-    console.print(summary(report))
-    wanted = report.frames > 0 and not control.cancelled
-    if second is not None and wanted and not _refine(second, report.frames, console):
-        return INTERRUPTED
-    for when, what in governor.log:
-        console.print(f"at {when:.1f} s: {escape(what)}")
-    if outputs.export_dir is not None and outputs.save is not None and report.frames:
-        _export(outputs.save, outputs.export, outputs.export_dir, settings, outputs.overwrite, console)
     if report.ended_early is not None:
         raise report.ended_early
     return INTERRUPTED if control.interrupted else 0
 
 
+def second_pass(
+    outputs: Outputs, networks: Networks, info: SourceInfo, reopen: Callable[[], InfoSource], run: str | None = None
+) -> SecondPass:
+    """What refines the results of a video file once all of them are known."""
+    models, lifted = networks.describe(), networks.lifted
+    return SecondPass(outputs, info, reopen, models=models, lifted=lifted, network=networks.lifter, run=run)
+
+
 def _is_file(info: SourceInfo) -> bool:
     """Whether the source is a video file, which can be read twice."""
     return info.path is not None and not info.pictures and not info.live
+
+
+def _name_run(info: SourceInfo, networks: Networks, causal: bool, start: float, end: float | None) -> str:
+    """By what a run over a file is known again: everything that its results depend on."""
+    assert info.path is not None
+    sums = {task: model.sha256 for task, model in networks.models.items()}
+    body = None if networks.lifted is None else networks.lifted.body.sha256
+    return fingerprint(
+        info.path,
+        version=__version__,
+        settings=asdict(networks.settings),
+        models=sums | networks.describe(),
+        body=body,
+        causal=causal,
+        part=(start, end),
+    )
+
+
+def _journal_of(outputs: Outputs) -> Path:
+    return Path(f"{outputs.save}{SUFFIX}")
+
+
+def _is_done(outputs: Outputs, name: str) -> bool:
+    """Whether nothing is left to resume. Raises InputError where the file is of another run."""
+    save = Path(str(outputs.save))
+    begun = run_of(_journal_of(outputs))
+    if begun is None and not save.exists():
+        return False
+    if name != (begun or read_results(save)[0].run):
+        raise InputError(f"{save} was made of another source or with other settings: choose another name, or say --overwrite")
+    return begun is None
 
 
 def _refine(second: SecondPass, frames: int, console: Console) -> bool:
@@ -303,7 +365,6 @@ def _refine(second: SecondPass, frames: int, console: Console) -> bool:
         with _interrupts(control):
             refined = second.finish(control, ProgressSink(frames, console))
     except Interrupted:
-        console.print(f"refining was interrupted; the causal results are kept in {escape(str(second.spool))}", soft_wrap=True)
         return False
     console.print(f"{refined}; {time.monotonic() - begin:.1f} s", soft_wrap=True)
     return True
@@ -475,10 +536,10 @@ def track(
     it first, and then yield results that know the future. settings: fields of `Settings`. Leaving the loop ends the run.
     Raises InputError at the first `next`, StageError or EndedEarly after the last good result.
     """
-    opened = open_source(str(source), sequence=sequence)
     if refine:
-        yield from _track_refined(opened, live, Settings(**settings))
+        yield from _track_refined(lambda: open_source(str(source), sequence=sequence), live, Settings(**settings))
         return
+    opened = open_source(str(source), sequence=sequence)
     feed: Channel[Result] = Channel(2)
     control = Control()
     ended: list[BaseException | Report] = []
@@ -517,12 +578,13 @@ def track(
         raise outcome.ended_early
 
 
-def _track_refined(source: InfoSource, live: bool | None, settings: Settings) -> Iterator[Result]:
+def _track_refined(reopen: Callable[[], InfoSource], live: bool | None, settings: Settings) -> Iterator[Result]:
+    source = reopen()
     if live or not _is_file(source.info) or settings.lifter == "hmr":
         source.close()
         raise InputError(f"{source.name} cannot be refined: only results of a video file, not live, without hmr")
     networks = Networks(settings, source.info)
-    second = second_pass(Outputs(), networks, source.info)
+    second = second_pass(Outputs(), networks, source.info, reopen)
     try:
         report = run(source, make_stages(networks, source.info), [second.sink])
         if report.frames:

@@ -74,6 +74,10 @@ def track(
     sequence: Annotated[
         bool, Parameter(negative="", group=INPUT, help="The pictures are frames of one scene, not independent of each other.")
     ] = False,
+    start: Annotated[
+        str | None, Parameter(group=INPUT, help="Begin so far into a video file: seconds, or h:mm:ss. Frames keep their times.")
+    ] = None,
+    end: Annotated[str | None, Parameter(group=INPUT, help="End so far into it.")] = None,
     causal: Annotated[
         bool,
         Parameter(
@@ -98,6 +102,14 @@ def track(
         bool | None, Parameter(group=OUTPUT, help="Show a window. On for live sources where there is a display.")
     ] = None,
     overwrite: Annotated[bool, Parameter(negative="", group=OUTPUT, help="Replace output files that exist.")] = False,
+    resume: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            group=OUTPUT,
+            help="Go on with a run over a video file that was cut off, as if it had not been; after one that was finished, do nothing.",
+        ),
+    ] = False,
     screenshot: Annotated[
         Path | None, Parameter(group=OUTPUT, help="Write the last view of the bodies as a picture; needs no display.")
     ] = None,
@@ -176,6 +188,7 @@ def track(
 ) -> int:
     """Track the people of SOURCE."""
     from .app import process, with_preset
+    from .source import seconds_of
 
     named = {"detector": detector, "keypoints": keypoints, "ankles": ankles, "lifter": lifter}
     networks = {task: name for task, name in named.items() if name is not None}
@@ -209,10 +222,20 @@ def track(
         view=view,
         screenshot=screenshot,
         overwrite=overwrite,
+        resume=resume,
         export=tuple(export or ()),
         export_dir=out_dir,
     )
-    return process(source if source is not None else str(camera), settings, outputs, live=live, sequence=sequence, causal=causal)
+    return process(
+        source if source is not None else str(camera),
+        settings,
+        outputs,
+        live=live,
+        sequence=sequence,
+        causal=causal,
+        start=0.0 if start is None else seconds_of(start),
+        end=None if end is None else seconds_of(end),
+    )
 
 
 @app.command

@@ -68,7 +68,8 @@ class Settings:
 class Outputs:
     """Where results go: an overlay video (or a folder of pictures), a data file, a window (None: for live sources with a display).
 
-    screenshot: where the last view of the bodies is written, which needs no display. export: formats that the results are written in
+    screenshot: where the last view of the bodies is written, which needs no display. resume: take up again what an earlier run into
+    `save` left. export: formats that the results are written in
     at the end, into the folder export_dir (see `rtpose.export`).
     """
 
@@ -77,6 +78,7 @@ class Outputs:
     view: bool | None = None
     screenshot: Path | None = None
     overwrite: bool = False
+    resume: bool = False
     export: tuple[str, ...] = ()
     export_dir: Path | None = None
 
@@ -87,3 +89,5 @@ class Outputs:
             raise InputError("--export reads the results again: give --save a file, or leave it out")
         if self.export_dir is not None and self.save is None:
             object.__setattr__(self, "save", str(self.export_dir / "run.jsonl"))
+        if self.resume and self.save in (None, "-"):
+            raise InputError("--resume goes on from what --save FILE has: give it a file")

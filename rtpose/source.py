@@ -80,7 +80,8 @@ class SourceInfo:
     nominal frames a second. time_base: seconds that the source counts in. frames: how many are expected, None where nobody
     can know. live: a camera or stream that does not wait. pictures: `Frame.file` is set. path: the file, None where there is
     none, or many. folder: where the pictures are, None if in several. has_audio: `path` has sound. pixel_aspect: width of a
-    pixel over its height, as shown. focal: px, where the metadata tells; of the first of several pictures.
+    pixel over its height, as shown. part: only some of `path` is read. focal: px, where the metadata tells; of the first of
+    several pictures.
     """
 
     name: str
@@ -95,6 +96,7 @@ class SourceInfo:
     folder: Path | None = None
     has_audio: bool = False
     pixel_aspect: Fraction = Fraction(1)
+    part: bool = False
     focal: float | None = None
 
 
@@ -110,16 +112,34 @@ class InfoSource(Source, Protocol):
     status: str
 
 
-def open_source(spec: str | int | Path, *, sequence: bool = False, rate: float = 30.0) -> InfoSource:
+def seconds_of(text: str) -> float:
+    """`75.5`, `1:15.5` or `0:01:15.5` as seconds. Raises InputError for what is no time."""
+    parts = text.split(":")
+    try:
+        seconds = math.fsum(float(part) * 60**i for i, part in enumerate(reversed(parts)))
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0 and len(parts) <= 3):
+        raise InputError(f"{text!r} is no time: give seconds, or h:mm:ss")
+    return seconds
+
+
+def open_source(
+    spec: str | int | Path, *, sequence: bool = False, rate: float = 30.0, start: float = 0.0, end: float | None = None
+) -> InfoSource:
     """Open a camera (number, /dev/videoN), a GStreamer pipeline (with "!"), a URL, a video, a picture, a folder or glob of them.
 
-    sequence: the pictures follow each other `rate` times a second, else each stands for itself (times 0, 1, 2 ...).
+    sequence: the pictures follow each other `rate` times a second, else each stands for itself (times 0, 1, 2 ...). start, end:
+    seconds from the first frame of a video file, of which only that part is read; frames keep their numbers and times.
     Raises InputError where nothing can be read, within `OPEN_SECONDS` or a little more for streams.
     """
     text = str(spec).strip()
     if not text:
         raise InputError("the source is empty: give a file, a folder, a URL or a camera's number")
     path = Path(text)
+    is_file = path.is_file() and not _is_picture(path)
+    if (start > 0 or end is not None) and not is_file:
+        raise InputError(f"--start and --end take a part of a video file, which {display_name(text)} is not")
     if isinstance(spec, int) or (text.isdecimal() and not path.exists()):
         return _camera(int(text))
     if device := re.fullmatch(r"/dev/video(\d+)", text):
@@ -129,7 +149,7 @@ def open_source(spec: str | int | Path, *, sequence: bool = False, rate: float =
     if path.is_dir():
         return PictureSource(text, [p for p in path.iterdir() if _is_picture(p)], sequence, rate)
     if path.exists():
-        return PictureSource(text, [path], sequence, rate) if _is_picture(path) else _file(path)
+        return PictureSource(text, [path], sequence, rate) if _is_picture(path) else _file(path, start, end)
     if "!" in text:
         return _gstreamer(text)
     if glob.has_magic(text):
@@ -218,7 +238,7 @@ class _Video:
             height=height,
             rate=self.rate,
             time_base=self.time_base,
-            frames=None if live else self._expected(),
+            frames=None if live else self.expected(),
             live=live,
             path=path,
             has_audio=path is not None and sound_of(self.container) is not None,
@@ -228,13 +248,20 @@ class _Video:
 
     def pictures(self) -> Iterator[_Picture]:
         """The rest of the stream; raises `av.FFmpegError` where it cannot be read on."""
+        for frame, arrival in self.decoded():
+            yield _Picture(_stamp(frame), self.convert(frame), arrival)
+
+    def decoded(self) -> Iterator[tuple[VideoFrame, int]]:
+        """The same before they are converted, and when they came."""
         # What was read to learn the size waited for us: for the user it comes now.
         begin = time.monotonic_ns()
         if self._first is not None:
-            yield self._convert(self._first, begin)
-            self._first = None
+            first, self._first = self._first, None
+            self.last_duration = first.duration
+            yield first, begin
         for frame in self._frames:
-            yield self._convert(frame, max(begin, cast(int, frame.opaque)))
+            self.last_duration = frame.duration
+            yield frame, max(begin, cast(int, frame.opaque))
 
     def notes(self) -> list[str]:
         counted = {
@@ -244,7 +271,8 @@ class _Video:
         }
         return [f"{what}: {n}" for what, n in counted.items() if n]
 
-    def _expected(self) -> int | None:
+    def expected(self) -> int | None:
+        """How many frames there should be."""
         if self.stream.frames:
             return self.stream.frames
         seconds = self.seconds()
@@ -281,13 +309,18 @@ class _Video:
             except av.error.InvalidDataError:
                 self.undecodable += 1
 
-    def _convert(self, frame: VideoFrame, arrival: int) -> _Picture:
+    def convert(self, frame: VideoFrame) -> U8:
+        """The upright RGB picture."""
         self.damaged += frame.is_corrupt
-        self.last_duration = frame.duration
         width, height = self._size
         self.resized += (frame.width, frame.height) != self._size
         rgb = self._reformatter.reformat(frame, width, height, "rgb24")
-        return _Picture(frame.pts if frame.pts is not None else frame.dts, self._upright(cast(U8, rgb.to_ndarray())), arrival)
+        return self._upright(cast(U8, rgb.to_ndarray()))
+
+
+def _stamp(frame: VideoFrame) -> int | None:
+    """A decoded frame's time stamp, in ticks of its stream."""
+    return frame.pts if frame.pts is not None else frame.dts
 
 
 class _Upright(NamedTuple):
@@ -366,29 +399,60 @@ def _reason(error: BaseException) -> str:
 
 
 class FileSource:
-    """A video with a beginning and an end, all of whose frames are wanted: read once."""
+    """A video with a beginning and an end, all of whose frames, or those of a part, are wanted: read once.
+
+    start, end: seconds from the first frame. Raises InputError for a part that cannot be.
+    """
 
     status = ""
 
-    def __init__(self, container: InputContainer, name: str, path: Path | None = None) -> None:
+    def __init__(
+        self, container: InputContainer, name: str, path: Path | None = None, *, start: float = 0.0, end: float | None = None
+    ) -> None:
         self.name = name
         self._video = _open_video(container, name, live=False)
         self.info = self._video.info(name, live=False, path=path)
         self.notes: list[str] = []
         self._seconds = self._video.seconds()
         self._closed = False
+        self._start, self._end = start, math.inf if end is None else end
+        if start > 0 or end is not None:
+            self._take_part()
+
+    def _take_part(self) -> None:
+        length = None if self._seconds is None else float(self._seconds)
+        if self._start >= self._end:
+            self._video.container.close()
+            raise InputError(f"--start {self._start:g} s is not before --end {self._end:g} s")
+        if length is not None and self._start >= length:
+            self._video.container.close()
+            raise InputError(f"--start {self._start:g} s lies after the end of {self.name}, which lasts {length:.3f} s")
+        last = min(self._end, math.inf if length is None else length)
+        frames = None if math.isinf(last) else max(1, round((last - self._start) * self.info.rate))
+        self.info = replace(self.info, part=True, frames=frames)
 
     def frames(self) -> Iterator[Frame]:
-        """All frames. Raises `EndedEarly` where the file ends before it says that it should."""
+        """All frames that are wanted. Raises `EndedEarly` where the file ends before it says that it should, InputError where it
+        ends before the part that is wanted."""
         video = self._video
         clock = _Clock(video.time_base, video.rate)
-        index = 0
+        index = wanted = 0
+        begin: float | None = None
         fault = ""
+        past = False
         try:
-            for picture in video.pictures():
+            for decoded, arrival in video.decoded():
                 if self._closed:
                     break
-                yield Frame(index, clock(picture.pts), picture.image, picture.arrival)
+                now = clock(_stamp(decoded))
+                begin = now if begin is None else begin
+                if now - begin >= self._end:
+                    past = True
+                    break
+                # What lies before the part costs its decoding alone.
+                if now - begin >= self._start:
+                    yield Frame(index, now, video.convert(decoded), arrival)
+                    wanted += 1
                 index += 1
         except av.FFmpegError as error:
             fault = _reason(error)
@@ -397,17 +461,19 @@ class FileSource:
             self.notes += video.notes()
             if clock.mended:
                 self.notes.append(f"time stamps mended because they were missing or did not increase: {clock.mended}")
-        if self._closed:
+        if self._closed or past:
             return
         where = f"after {index} frames, at {clock.seconds(clock.last or 0):.3f} s"
         if fault:
             raise EndedEarly(f"{self.name} breaks off {where}: {fault}")
         if self._is_cut(index, clock):
             raise EndedEarly(f"{self.name} breaks off {where}: the file is cut short")
+        if wanted == 0:
+            raise InputError(f"--start {self._start:g} s lies after the end of {self.name}, {where}")
 
     def _is_cut(self, frames: int, clock: _Clock) -> bool:
         """Frames are missing, and at the end: the count alone is also wrong where an edit list hides some."""
-        if self._seconds is None or clock.first is None or clock.last is None or frames >= (self.info.frames or 0):
+        if self._seconds is None or clock.first is None or clock.last is None or frames >= (self._video.expected() or 0):
             return False
         video, rate = self._video, self._video.rate
         if clock.mended:  # such files miscount by one
@@ -421,8 +487,8 @@ class FileSource:
         self._closed = True
 
 
-def _file(path: Path) -> FileSource:
-    return FileSource(_open_container(f"file:{path}", str(path)), str(path), path)
+def _file(path: Path, start: float = 0.0, end: float | None = None) -> FileSource:
+    return FileSource(_open_container(f"file:{path}", str(path)), str(path), path, start=start, end=end)
 
 
 def _open_container(url: str, name: str, stream_options: dict[str, str] | None = None) -> InputContainer:

@@ -57,7 +57,7 @@ class Piece:
         self.last = frame
         self.frames += 1
         self.colours += colours
-        if betas is not None and np.isfinite(betas).all():
+        if betas is not None and betas.size and np.isfinite(betas).all():
             self.betas = np.float64(betas) if self.betas is None else self.betas + betas
             self.bodies += 1
 

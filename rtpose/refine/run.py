@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..sinks import check_output
 from ..sinks.data import ENDINGS, SPOOL, read_results, save_arrays
 from ..sinks.spool import SpoolSink
 from ..sinks.video import open_overlay
-from ..source import SourceInfo, open_source
+from ..source import InfoSource, SourceInfo
 from ..stages.lift import Network
 from ..types import Result
 from . import Interrupted, Summary, refine
@@ -27,13 +27,22 @@ class SecondPass:
     """What is to become of a run over a video file, once its causal pass has spooled everything into `sink`.
 
     The spool is FILE.partial beside the data file (or the video, where there is no data file), and stays until everything is written.
-    outputs: with neither file, the results are for `results` alone. Raises InputError for an output that cannot be written.
+    outputs: with neither file, the results are for `results` alone. reopen: the source once more, from its beginning.
+    Raises InputError for an output that cannot be written.
     """
 
     def __init__(
-        self, outputs: Outputs, info: SourceInfo, *, models: dict[str, str], lifted: Lifted | None, network: Network | None
+        self,
+        outputs: Outputs,
+        info: SourceInfo,
+        reopen: Callable[[], InfoSource],
+        *,
+        models: dict[str, str],
+        lifted: Lifted | None,
+        network: Network | None,
+        run: str | None = None,
     ) -> None:
-        self._info, self._lifted, self._network = info, lifted, network
+        self._reopen, self._lifted, self._network = reopen, lifted, network
         self._save = Path(outputs.save) if outputs.save not in (None, "-") else None
         self._print = outputs.save == "-"
         if self._save is not None:
@@ -47,7 +56,7 @@ class SecondPass:
             beside = Path(self._folder.name) / "results" if self._folder is not None else Path()
         self.spool = beside.with_name(beside.name + SPOOL)
         self._lines = beside if beside.suffix.lower() == ".jsonl" else beside.with_name(beside.name + ".refined")
-        self.sink = SpoolSink(self.spool, info, models=models, lifted=lifted, overwrite=outputs.overwrite)
+        self.sink = SpoolSink(self.spool, info, models=models, lifted=lifted, overwrite=outputs.overwrite, run=run)
 
     def finish(self, control: Control, progress: Sink) -> Summary:
         """Refine what was spooled and write the outputs. Raises Interrupted when `control` is told to stop: the spool stays."""
@@ -88,8 +97,7 @@ class SecondPass:
 
     def _player(self) -> Player:
         header, records = read_results(self._lines)
-        assert self._info.path is not None
-        return Player(self._lines, header, records, open_source(self._info.path), paced=False)
+        return Player(self._lines, header, records, self._reopen(), paced=False)
 
     def _draw(self, overlay: Sink, control: Control, progress: Sink) -> None:
         player = self._player()

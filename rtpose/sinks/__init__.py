@@ -23,6 +23,8 @@ def check_output(path: Path, endings: Collection[str], *, overwrite: bool, sourc
         raise InputError(f"cannot write {path}: it is a folder")
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"{path} is the source itself: choose another output")
+    if path.exists() and not overwrite and path.suffix == ".partial":
+        raise InputError(f"{path} is what a run left that was cut off: say --resume to go on, or --overwrite")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists: choose another name, or say --overwrite")
     check_folder(path.parent)

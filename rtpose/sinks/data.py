@@ -39,13 +39,14 @@ def open_data(
     mode: str,
     lifted: Lifted | None = None,
     overwrite: bool = False,
+    run: str | None = None,
 ) -> Sink:
     """The sink for `--save`: JSON Lines (None: to the standard output), or an .npz. Arguments as for `JsonLinesSink`."""
     if path is not None:
         check_output(path, ENDINGS, overwrite=overwrite, source=info.path)
     if path is not None and path.suffix.lower() == ".npz":
-        return NpzSink(path, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite)
-    return JsonLinesSink(path, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite)
+        return NpzSink(path, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite, run=run)
+    return JsonLinesSink(path, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite, run=run)
 
 
 class JsonLinesSink:
@@ -53,7 +54,7 @@ class JsonLinesSink:
 
     path: a file, which is made (or emptied) at the first frame, or None for standard output. Raises InputError at once if it
     cannot be written. models: what computed the results, for the header, by task. mode: "live" or "offline". lifted: where there
-    are bodies.
+    are bodies. run: by what the run is known again, see `rtpose.journal.fingerprint`.
     """
 
     name = "save"
@@ -69,12 +70,14 @@ class JsonLinesSink:
         mode: str,
         lifted: Lifted | None = None,
         overwrite: bool = False,
+        run: str | None = None,
     ) -> None:
         if path is not None:
             check_output(path, (".jsonl", SPOOL), overwrite=overwrite, source=info.path)
         elif sys.stdout is None:
             raise InputError("the standard output is closed: --save a file")
         self._path, self._info, self._models, self._mode, self._lifted = path, info, dict(models), mode, lifted
+        self._run = run
         self._file = -1
         self._written = 0
 
@@ -113,6 +116,8 @@ class JsonLinesSink:
             "models": self._models,
             "mode": self._mode,
         }
+        if self._run is not None:
+            header["run"] = self._run
         if result.bodies is not None:
             header["joints3d_names"] = result.bodies.joint_names
         if self._lifted is not None:
@@ -156,10 +161,11 @@ class NpzSink:
         mode: str,
         lifted: Lifted | None = None,
         overwrite: bool = False,
+        run: str | None = None,
     ) -> None:
         check_output(path, (".npz",), overwrite=overwrite, source=info.path)
         self._path, self._spool = path, path.with_name(path.name + SPOOL)
-        self._lines = JsonLinesSink(self._spool, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite)
+        self._lines = JsonLinesSink(self._spool, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite, run=run)
         self._begun = False
 
     def write(self, result: Result) -> None:
@@ -269,7 +275,8 @@ def _keypoints(keypoints: NDArray[Any]) -> Any:
 @dataclass(frozen=True)
 class Header:
     """The first line. joints3d_names is None where no bodies were written; `models` says by task what computed the
-    results; body is the name and sha256 of the body's file, camera what it was fitted with."""
+    results; body is the name and sha256 of the body's file, camera what it was fitted with; run is the same for the
+    same file and settings."""
 
     source: str
     width: int
@@ -280,6 +287,7 @@ class Header:
     joints3d_names: tuple[str, ...] | None
     body: tuple[str, str] | None = None
     camera: Camera | None = None
+    run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -343,6 +351,7 @@ def _header(path: Path, line: bytes) -> Header:
             joints3d_names=None if names is None else tuple(names),
             body=None if body is None else (str(body["name"]), str(body["sha256"])),
             camera=None if camera is None else Camera(**camera),
+            run=None if "run" not in record else str(record["run"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}, line 1: the header is not as it should be ({error!r})") from None

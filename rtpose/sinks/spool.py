@@ -27,8 +27,17 @@ class SpoolSink(JsonLinesSink):
     their frame numbers, which lie a little back. The other arguments are those of `JsonLinesSink`.
     """
 
-    def __init__(self, path: Path, info: SourceInfo, *, models: dict[str, str], lifted: Lifted | None, overwrite: bool) -> None:
-        super().__init__(path, info, models=models, mode="offline", lifted=lifted, overwrite=overwrite)
+    def __init__(
+        self,
+        path: Path,
+        info: SourceInfo,
+        *,
+        models: dict[str, str],
+        lifted: Lifted | None,
+        overwrite: bool,
+        run: str | None = None,
+    ) -> None:
+        super().__init__(path, info, models=models, mode="offline", lifted=lifted, overwrite=overwrite, run=run)
         self._shots = Shots(float(info.rate))
 
     def _record(self, result: Result) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -102,7 +103,7 @@ class VideoSink:
         try:
             with out:
                 out.mux(self._video.encode(None))
-                complete = self._info.frames is not None and self._frames >= self._info.frames
+                complete = not self._info.part and self._info.frames is not None and self._frames >= self._info.frames
                 self._sound.advance(None if complete else self._time + 1 / float(self._info.rate))
                 self._sound.close()
         except av.FFmpegError as error:
@@ -146,7 +147,7 @@ class VideoSink:
         context = video.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         self._video: VideoStream = video
-        self._sound = _Sound(self._out, info)
+        self._sound = _Sound(self._out, info, start if info.part else -math.inf)
         self._out.start_encoding()
         self._next_key = start
         self._last: int | None = None
@@ -176,10 +177,12 @@ class VideoSink:
 
 
 class _Sound:
-    """Carries the source's sound over, in step with the video: packets as they are where the file may hold them, else as AAC."""
+    """Carries the source's sound over from `start` seconds on, in step with the video: packets as they are where the file may hold
+    them, else as AAC."""
 
-    def __init__(self, out: OutputContainer, info: SourceInfo) -> None:
+    def __init__(self, out: OutputContainer, info: SourceInfo, start: float) -> None:
         self._out = out
+        self._from = start
         self._in: InputContainer | None = None
         self._packets: Iterator[Packet[AudioStream]] = iter(())
         self._waiting: Packet[AudioStream] | None = None
@@ -211,6 +214,8 @@ class _Sound:
             if packet is None or (until is not None and packet.pts is not None and float(packet.pts * packet.time_base) >= until):
                 return
             self._waiting = None
+            if packet.pts is not None and float(packet.pts * packet.time_base) < self._from:
+                continue
             if self._copy:
                 self._pass_on(packet)
             else:

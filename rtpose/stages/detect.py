@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..backends import Session
 from ..errors import InputError
+from ..journal import Answer
 from ..types import F32, U8, Boxes, Result
 from . import yolo
 
@@ -50,7 +51,7 @@ class Detector:
     session takes `image` (1, h, w, 3) uint8 RGB. every: look again once this many frames have gone by (by the frames' index, so
     dropped ones count), see `frames_between`. threshold: least score of a person; overlap: of two boxes with a greater IoU the
     worse one goes (None: what suits the network). size: the longer side of the input in px where the network leaves that free.
-    Raises InputError for an unknown decoder.
+    keep: see `rtpose.journal`. Raises InputError for an unknown decoder.
     """
 
     name = "detect"
@@ -64,6 +65,7 @@ class Detector:
         threshold: float | None = None,
         overlap: float | None = None,
         size: int = 416,
+        keep: Callable[[Answer], Answer] = lambda answer: answer,
     ) -> None:
         kind = decoder.split(" ")[0]
         if kind not in DECODERS:
@@ -81,6 +83,7 @@ class Detector:
         self._placed = (0, 0, 0, 0)
         self._looked = 0
         self._time = -np.inf
+        self._answer = keep(self._find)
 
     def __call__(self, result: Result) -> Result:
         """Add `detections` where it is time to look; elsewhere they stay None."""
@@ -94,6 +97,11 @@ class Detector:
 
     def detect(self, image: U8) -> Boxes:
         """The people of a picture (h, w, 3) RGB, best first; boxes are cut at its border."""
+        found = self._answer(image).reshape(-1, 5)
+        return Boxes(found[:, :4], found[:, 4])
+
+    def _find(self, image: U8) -> F32:
+        """Boxes and scores (n, 5)."""
         scale, left, top = self._letterbox(image)
         _, height, width, _ = self._input.shape
         boxes, scores = self._decoder.decode(self.session({"image": self._input}), (height, width), self.threshold)
@@ -104,7 +112,7 @@ class Detector:
         # From edges on the canvas to edges in the picture, whose pixel centres lie at whole numbers: hence the half.
         boxes = (boxes - np.array([left, top, left, top], np.float32)) / scale - 0.5
         limit = np.array([image.shape[1], image.shape[0]] * 2, np.float32) - 0.5
-        return Boxes(np.clip(boxes, np.float32(-0.5), limit), scores)
+        return np.concatenate([np.clip(boxes, np.float32(-0.5), limit), scores[:, None]], 1, dtype=np.float32)
 
     def _letterbox(self, image: U8) -> tuple[float, int, int]:
         """Scale the picture into the middle of the input; return the scale and the left and top border."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backends import Arrays, Session
 from ..errors import InputError
+from ..journal import Answer
 from ..tracking import DOUBT, Tracker
 from ..types import F32, I64, OKS_SIGMAS, U8, People, Result, Status
 from .posenet import STRIDE, decode_person
@@ -56,12 +57,21 @@ class KeypointEstimator:
     """A keypoint network around a session, and the stage that keeps identities.
 
     session takes `image` (n, s, s, 3) uint8 RGB for any n; if its width is free, also the middle columns of such crops.
-    max_people: at most so many people are looked at in a frame. Raises InputError for an unknown decoder.
+    max_people: at most so many people are looked at in a frame. keep: see `rtpose.journal`.
+    Raises InputError for an unknown decoder.
     """
 
     name = "keypoints"
 
-    def __init__(self, session: Session, decoder: str = "movenet", *, max_people: int = 40, crop: float = CROP) -> None:
+    def __init__(
+        self,
+        session: Session,
+        decoder: str = "movenet",
+        *,
+        max_people: int = 40,
+        crop: float = CROP,
+        keep: Callable[[Answer], Answer] = lambda answer: answer,
+    ) -> None:
         if decoder not in DECODERS:
             raise InputError(f"unknown keypoint format {decoder!r}: choose one of {', '.join(DECODERS)}")
         if max_people < 1:
@@ -72,6 +82,7 @@ class KeypointEstimator:
         self.tracker = Tracker(people=max_people)
         self.session = session
         self._decode = DECODERS[decoder]
+        self._answer = keep(self._infer)
         self._calibration = CALIBRATIONS[decoder]
         self._crop = crop
         self.twice = True
@@ -121,7 +132,7 @@ class KeypointEstimator:
         for k in range(count, count + twice):
             cv2.flip(self._batch[k - twice], 1, dst=self._batch[k])
         widths = self._widths(boxes)
-        found = self._infer(np.concatenate([widths, widths[count - twice :]]))
+        found = self._answer(np.concatenate([widths, widths[count - twice :]])).reshape(-1, 17, 3)
         self._shares = found[:count]
         if twice:
             agree(self._shares[count - twice :], found[count:])
