@@ -241,13 +241,15 @@ def process(
     causal: bool = False,
     start: float = 0.0,
     end: float | None = None,
+    console: Console | None = None,
 ) -> int:
     """Run the source named by `spec` into the outputs, with progress and a closing table; return the exit code.
 
     A video file is gone through twice, unless `causal`: the results are refined with the future known. start, end: seconds; only that
-    part of it. Everything said goes to the standard error. Raises RtposeError with one clear line for what went wrong.
+    part of it. Everything said goes to the console, by default the standard error. Raises RtposeError with one clear line for what
+    went wrong.
     """
-    console = Console(stderr=True, highlight=False)
+    console = console or Console(stderr=True, highlight=False)
     if outputs.export_dir is not None:
         check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=outputs.overwrite)
 

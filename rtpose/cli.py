@@ -239,6 +239,53 @@ def track(
 
 
 @app.command
+def batch(
+    *files: Path,
+    out_dir: Path,
+    arrays: Annotated[bool, Parameter(negative="")] = False,
+    overlay: Annotated[bool, Parameter(negative="")] = False,
+    causal: Annotated[bool, Parameter(negative="")] = False,
+    lifter: Literal["lifter", "none"] = "lifter",
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Track the people of many video files, one after the other; a file that fails is reported and does not stop the rest.
+
+    Parameters
+    ----------
+    files
+        The video files.
+    out_dir
+        The folder for the results, each under its file's name.
+    arrays
+        Write .npz in place of .jsonl.
+    overlay
+        Write the drawn videos, too.
+    causal
+        Keep what is known at each frame in place of refining.
+    lifter
+        What turns joints into bodies: lifter, none.
+    backend
+        What runs the networks.
+    precision
+        auto, f32, bf16, int8 or f16.
+    threads
+        Threads for all networks together; 0 takes every processor.
+    overwrite
+        Replace output files that exist.
+    resume
+        Leave files that are finished, and go on with one that was cut off.
+    """
+    from .batch import batch as run
+
+    settings = Settings(lifter=lifter, backend=backend, precision=precision, threads=threads)
+    return run(files, out_dir, settings, arrays=arrays, overlay=overlay, causal=causal, overwrite=overwrite, resume=resume)
+
+
+@app.command
 def replay(
     file: Path,
     /,

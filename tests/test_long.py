@@ -98,3 +98,19 @@ def test_what_cannot_be_resumed(person_clip: Path, tmp_path: Path) -> None:
     foreign.write_text("precious\n")
     refused(rtpose_command(person_clip, "--save", foreign, "--resume"), "x.jsonl")
     assert foreign.read_text() == "precious\n"
+
+
+def test_a_batch_reports_what_fails_and_does_the_rest(person_clip: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    folder = tmp_path / "results"
+    done = rtpose_command("batch", broken, person_clip, "--out-dir", folder, *QUICK, "--overlay")
+    assert done.returncode == 1
+    for word in ("1 of 2 files done", "broken.mp4 is not a video", "person.mp4", "30"):
+        assert word in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["person.jsonl", "person.mp4"]
+    before = (folder / "person.jsonl").stat().st_mtime_ns
+    again = rtpose_command("batch", person_clip, "--out-dir", folder, *QUICK, "--overlay", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert (folder / "person.jsonl").stat().st_mtime_ns == before
+    refused(rtpose_command("batch", person_clip, folder / "person.mp4", "--out-dir", folder), "person", "one name")
