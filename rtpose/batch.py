@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .app import INTERRUPTED, process
-from .errors import InputError, RtposeError
+from .app import process
+from .errors import INTERRUPTED, InputError, RtposeError
 from .settings import Outputs, Settings
 from .sinks import check_folder
 from .sinks.data import read_results
