@@ -1,14 +1,17 @@
 """How good the lifter is: against exact truth from motion capture, on the four annotated pictures, and on real clips.
 
-    python benchmarks/lifting.py synthetic --mocap ../shared/data/mocap
+    python benchmarks/lifting.py synthetic --mocap ../shared/data/mocap --split scored
+    python benchmarks/lifting.py rendered --mocap ../shared/data/mocap --split scored
     python benchmarks/lifting.py pictures --data ../shared/data/single_frame_3d
     python benchmarks/lifting.py clips --videos ../shared/data/videos --blazepose ../shared/models/pose_landmark_full.onnx
 
-Synthetic protocol (fixed): the clips of the held-out groups (`rtpose.train.mocap.HELD_OUT`), at most 120 frames each, 30 frames a
-second; 1280x720, f = 1000 px; the pelvis 3.2 to 5 m away, azimuth uniform, elevation .08 +- .12 rad, betas .8 normal, the
-seed the clip's number; 3 px of noise and 10 % of the keypoints missing, or the noise measured on a keypoint network. Errors in
-mm about the middle of the hips: MPJPE and PA-MPJPE (similarity, with scale) over the 12 limb keypoints and over the 22 joints;
-acceleration is the mean length of the difference of second differences, mm per frame^2, over the 12.
+Protocol (fixed): the clips of a split (`rtpose.train.mocap.TUNING`, on which the fit's weights are chosen, or `SCORED`, which chose and
+trained nothing), at most 300 frames each, 30 frames a second; 1280x720, f = 1000 px; the pelvis 3.2 to 5 m away, azimuth uniform,
+elevation .08 +- .12 rad, betas .8 normal, the seed the clip's number; 3 px of noise and 10 % of the keypoints missing, or the
+noise measured on a keypoint network (`synthetic`), or the body drawn and really seen by the stages of a run (`rendered`, at most 60
+frames a clip). A lifter is given what a run gives it: keypoints smoothed by `rtpose.stages.smooth`. Errors in mm about the middle
+of the hips: MPJPE and PA-MPJPE (similarity, with scale) over the 12 limb keypoints and over the 22 joints; acceleration is the mean
+length of the difference of second differences, mm per frame^2, over the 12.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,16 +31,21 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rtpose.app import track
+from rtpose.app import Networks, make_stages, track
 from rtpose.backends import open_session
 from rtpose.body.camera import Camera, camera_for
 from rtpose.body.initial import PREDICTED
 from rtpose.body.model import JOINT_NAMES, BodyModel, load_body
+from rtpose.body.raster import depth_buffer, draw_mesh
 from rtpose.body.rotations import to_axis_angle, to_matrix, to_six
 from rtpose.models import find
+from rtpose.settings import Settings
+from rtpose.source import SourceInfo
 from rtpose.stages.lift import Lifter, Network, Weights
-from rtpose.train.lifter import KeypointErrors
-from rtpose.train.mocap import FPS, HELD_OUT, Clip, read_mocap
+from rtpose.stages.smooth import Smoother
+from rtpose.train.mocap import DUPLICATES, FPS, HELD_OUT, SCORED, TUNING, Clip, read_mocap
+from rtpose.train.renders import Wardrobe, backdrop
+from rtpose.train.samples import KeypointErrors
 from rtpose.types import F32, F64, Frame, People, Result
 
 LIMBS = slice(5, 17)
@@ -45,20 +54,27 @@ FOCAL, WIDTH, HEIGHT = 1000.0, 1280, 720
 
 @dataclass
 class Sequence:
-    """keypoints (n, 17, 3) as observed, px and confidence; truth: keypoints and joints (n, 39, 3) in metres, camera frame."""
+    """A clip before the camera: keypoints (n, 17, 3) as observed, px and confidence; rotations (n, 22, 3) axis-angle, betas, pelvis
+    (n, 3); truth: keypoints and joints (n, 39, 3) in metres, camera frame."""
 
     name: str
     group: str
     keypoints: F32
+    rotations: F64
+    betas: F64
+    pelvis: F64
     truth: F64
 
 
-def sequences(clips: list[Clip], body: BodyModel, noise: Callable[[np.random.Generator, F64], tuple[F64, F64]]) -> list[Sequence]:
-    camera = Camera(FOCAL, FOCAL, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
+Noise = Callable[[np.random.Generator, F64], tuple[F64, F64]]
+
+
+def sequences(clips: list[Clip], body: BodyModel, noise: Noise, frames: int = 300) -> list[Sequence]:
+    """Those of the clips that train nothing, each once, before the camera of the protocol."""
     made = []
-    for seed, clip in enumerate(c for c in clips if c.group in HELD_OUT):
+    for seed, clip in enumerate(c for c in clips if c.group in HELD_OUT and c.name not in DUPLICATES):
         rng = np.random.default_rng(seed)
-        n = min(len(clip), 120)
+        n = min(len(clip), frames)
         azimuth, elevation, distance = rng.uniform(0, 2 * np.pi), rng.normal(0.08, 0.12), rng.uniform(3.2, 5)
         betas, aside = rng.normal(0, 0.8, body.betas), rng.normal(0, 0.4)
         view = to_matrix([elevation, 0, 0]) @ np.diag([1.0, -1, -1]) @ to_matrix([0, azimuth, 0])
@@ -66,14 +82,43 @@ def sequences(clips: list[Clip], body: BodyModel, noise: Callable[[np.random.Gen
         local[:, 0] = view @ local[:, 0]
         middle = np.array([aside, 0, distance])
         way = np.clip((clip.root[:n] - clip.root[:n].mean(0)) @ view.T, -1.2, 1.2) + middle
-        truth = np.empty((n, 39, 3))
+        truth, rotations = np.empty((n, 39, 3)), to_axis_angle(local)
         for i in range(n):
-            rotations = to_axis_angle(local[i])
-            truth[i, :17] = body.keypoints3d(rotations, betas, way[i])[:17]
-            truth[i, 17:] = body.pose(rotations, betas, way[i])[1]
-        seen, confidences = noise(rng, camera.project(truth[:, :17]))
-        made.append(Sequence(clip.name, clip.group, np.float32(np.concatenate([seen, confidences[..., None]], -1)), truth))
+            truth[i, :17] = body.keypoints3d(rotations[i], betas, way[i])[:17]
+            truth[i, 17:] = body.pose(rotations[i], betas, way[i])[1]
+        seen, confidences = noise(np.random.default_rng([seed, 1]), given(WIDTH, HEIGHT).project(truth[:, :17]))
+        keypoints = np.float32(np.concatenate([seen, confidences[..., None]], -1))
+        made.append(Sequence(clip.name, clip.group, keypoints, rotations, betas, way, truth))
     return made
+
+
+def given(width: int, height: int) -> Camera:
+    """The camera of the protocol."""
+    return Camera(FOCAL, FOCAL, (width - 1) / 2, (height - 1) / 2)
+
+
+def drawn(sequence: Sequence, seed: int, body: BodyModel, stages: list[Any]) -> F32:
+    """Keypoints (n, 17, 3) as the stages of a run see the body, drawn and dressed; nobody found: zeros."""
+    rng = np.random.default_rng([seed, 2])
+    garments = Wardrobe.of(body).dress(rng)
+    behind = cv2.resize(backdrop(rng), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+    grain = rng.integers(0, 12, (HEIGHT + 64, WIDTH, 3), np.uint8)
+    keypoints = np.zeros((len(sequence.truth), 17, 3), np.float32)
+    for i, (rotations, pelvis) in enumerate(zip(sequence.rotations, sequence.pelvis, strict=True)):
+        picture = behind.copy()
+        depth, vertices = depth_buffer(picture), body.vertices(rotations, sequence.betas, pelvis)
+        for garment in garments:
+            draw_mesh(picture, vertices[garment.vertices], garment.faces, given(WIDTH, HEIGHT), garment.colour, depth)
+        shift = int(rng.integers(0, 64))
+        noisy = cv2.add(picture, grain[shift : shift + HEIGHT])
+        result = Result(Frame(i, i / FPS, noisy, 0))
+        for stage in stages:
+            result = stage(result)
+        people = result.people.keypoints
+        if len(people):
+            truth = given(WIDTH, HEIGHT).project(sequence.truth[i, :17])
+            keypoints[i] = people[np.linalg.norm(people[..., :2] - truth, axis=-1).mean(1).argmin()]
+    return keypoints
 
 
 def plain_noise(rng: np.random.Generator, pixels: F64) -> tuple[F64, F64]:
@@ -104,15 +149,24 @@ def measured_noise(rng: np.random.Generator, pixels: F64) -> tuple[F64, F64]:
 def somebody(keypoints: F32) -> People:
     nothing = np.zeros((1, 17), np.uint8)
     one = np.ones(1, np.float32)
-    return People(np.ones(1, np.int64), np.zeros((1, 4), np.float32), one, keypoints[None], nothing, keypoints[None])
+    seen = keypoints[keypoints[:, 2] > 0, :2]
+    box = np.concatenate([seen.min(0), seen.max(0)])[None] if len(seen) else np.zeros((1, 4), np.float32)
+    return People(np.ones(1, np.int64), box, one, keypoints[None], nothing, keypoints[None])
 
 
-def lift(lifter: Lifter, keypoints: F32, times: F64, size: tuple[int, int] = (WIDTH, HEIGHT)) -> tuple[F64, F64, float]:
-    """Lift one person's keypoints (n, 17, 3): places (n, 39, 3), their uncertainties (n, 39), median seconds a frame."""
+Lifted = tuple[F64, F64, float]
+"""Places (n, 39, 3), their uncertainties (n, 39), median seconds a frame."""
+
+
+def lift(
+    lifter: Lifter, keypoints: F32, times: F64, size: tuple[int, int] = (WIDTH, HEIGHT), smooth: Smoother | None = None
+) -> Lifted:
+    """Lift one person's keypoints (n, 17, 3), smoothed first if there is what smooths them."""
     image = np.zeros((size[1], size[0], 3), np.uint8)
     places, doubts, seconds = [], [], []
     for i, (points, when) in enumerate(zip(keypoints, times.tolist(), strict=True)):
         result = Result(Frame(i, when, image, 0), people=somebody(points))
+        result = smooth(result) if smooth else result
         begin = time.perf_counter()
         bodies = lifter(result).bodies
         seconds.append(time.perf_counter() - begin)
@@ -195,43 +249,78 @@ def open_network(options: argparse.Namespace) -> Network:
     return open_session(options.network or find("lifter", "lifter").path, precision="f32", threads=1)
 
 
+def clips_of(options: argparse.Namespace, body: BodyModel) -> list[Clip]:
+    """The clips of the split that was asked for."""
+    groups = {"tuning": TUNING, "scored": SCORED}[options.split]
+    return [c for c in read_mocap(options.mocap, body) if c.group in groups]
+
+
 def synthetic(options: argparse.Namespace) -> dict[str, Any]:
-    body, network = load_body(), open_network(options)
-    clips = read_mocap(options.mocap, body)
-
-    def given(width: int, height: int) -> Camera:
-        return Camera(FOCAL, FOCAL, (width - 1) / 2, (height - 1) / 2)
-
-    start_only = Weights(steps=0, first_steps=0)
-    rows: dict[str, Callable[[], Lifter]] = {
-        "both": lambda: Lifter(body, network, given),
-        "both, focal guessed": lambda: Lifter(body, network, camera_for),
-        "initialiser alone": lambda: Alone(body, network, given, start_only),
-        "fitter alone": lambda: Lifter(body, ignorant, given, Weights(first_steps=10)),
-    }
+    body = load_body()
+    clips = clips_of(options, body)
     table: dict[str, Any] = {}
-    for noise, make in (("3 px, 10 % missing", plain_noise), ("measured", measured_noise)):
-        made = sequences(clips, body, make)
-        if options.write is not None:
-            arrays = {f"{i:02d}_{part}": getattr(s, part) for i, s in enumerate(made) for part in ("keypoints", "truth")}
-            np.savez(options.write / f"{make.__name__}.npz", **arrays)
-        results: dict[str, Any] = {
-            name: [lift(fresh(), s.keypoints, np.arange(len(s.keypoints)) / FPS) for s in made] for name, fresh in rows.items()
-        }
-        if options.predictions is not None:
-            with np.load(options.predictions / f"{make.__name__}.npz") as file:
-                results["prototype"] = [(file[f"{i:02d}"], None, float(file["seconds"])) for i in range(len(made))]
-        lengths = [len(s.truth) for s in made]
-        for name, lifted in results.items():
-            scores = [score(places, s.truth) for (places, _, _), s in zip(lifted, made, strict=True)]
-            row: dict[str, Any] = {**mean_score(scores, lengths), "ms": 1e3 * float(np.median([r[2] for r in lifted]))}
-            table[f"{name} | {noise}"] = row
-            if name == "both":
-                row["doubt"] = calibration(lifted, made)
-                for group in sorted({s.group for s in made}):
-                    mine = [i for i, s in enumerate(made) if s.group == group]
-                    table[f"  {group} | {noise}"] = mean_score([scores[i] for i in mine], [lengths[i] for i in mine])
+    for name, noise in (("3 px, 10 % missing", plain_noise), ("measured noise", measured_noise)):
+        table |= judge(options, body, sequences(clips, body, noise), name)
     return table
+
+
+def rendered(options: argparse.Namespace) -> dict[str, Any]:
+    """People drawn, found and seen by the stages of a run."""
+    body = load_body()
+    made = sequences(clips_of(options, body), body, plain_noise, 60)
+    info = SourceInfo("drawn", WIDTH, HEIGHT, Fraction(30), Fraction(1, 30))
+    networks = Networks(Settings(lifter="none"), info)
+    for seed, sequence in enumerate(made):
+        stages = [stage for stage in make_stages(networks, info) if not isinstance(stage, Smoother)]
+        sequence.keypoints = drawn(sequence, seed, body, stages)
+    return judge(options, body, made, "rendered")
+
+
+def judge(options: argparse.Namespace, body: BodyModel, made: list[Sequence], noise: str) -> dict[str, Any]:
+    """A row for each lifter, and one for each group of clips."""
+    network, keypoints = open_network(options), [s.keypoints for s in made]
+    start_only = Weights(steps=0, first_steps=0)
+    rows: dict[str, tuple[Callable[[], Lifter], bool]] = {
+        "as in a run": (lambda: Lifter(body, network, given), True),
+        "as in a run, focal guessed": (lambda: Lifter(body, network, camera_for), True),
+        "without smoothing": (lambda: Lifter(body, network, given), False),
+        "initialiser alone": (lambda: Alone(body, network, given, start_only), False),
+        "fitter alone": (lambda: Lifter(body, ignorant, given, Weights(first_steps=10)), False),
+    }
+    results: dict[str, list[Lifted]] = {
+        name: [lift(fresh(), k, np.arange(len(k)) / FPS, smooth=Smoother() if smoothed else None) for k in keypoints]
+        for name, (fresh, smoothed) in rows.items()
+    }
+    file = f"{noise.split()[0].replace('3', 'plain')}.npz"
+    if options.write is not None:
+        parts = {"keypoints": keypoints, "truth": [s.truth for s in made], "smoothed": [smoothed_alone(k) for k in keypoints]}
+        np.savez(options.write / file, **{f"{i:02d}_{p}": a for p, arrays in parts.items() for i, a in enumerate(arrays)})
+    if options.predictions is not None:
+        with np.load(options.predictions / file) as theirs:
+            for given_to in ("keypoints", "smoothed"):
+                name = "prototype" if given_to == "keypoints" else "prototype, keypoints smoothed"
+                places = [theirs[f"{i:02d}_{given_to}"] for i in range(len(made))]
+                results[name] = [(p, np.full(p.shape[:2], np.nan), float(theirs["seconds"])) for p in places]
+    table: dict[str, Any] = {}
+    lengths = [len(s.truth) for s in made]
+    for name, lifted in results.items():
+        scores = [score(places, s.truth) for (places, _, _), s in zip(lifted, made, strict=True)]
+        row: dict[str, Any] = {**mean_score(scores, lengths), "ms": 1e3 * float(np.median([r[2] for r in lifted]))}
+        table[f"{name} | {noise}"] = row
+        if name == "as in a run":
+            row["doubt"] = calibration(lifted, made)
+        if name in ("as in a run", "prototype"):
+            for group in sorted({s.group for s in made}):
+                mine = [i for i, s in enumerate(made) if s.group == group]
+                table[f"  {group}: {name} | {noise}"] = mean_score([scores[i] for i in mine], [lengths[i] for i in mine])
+    return table
+
+
+def smoothed_alone(keypoints: F32) -> F32:
+    """Keypoints (n, 17, 3) of one person as a run smooths them."""
+    smooth, image = Smoother(), np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    results = (Result(Frame(i, i / FPS, image, 0), people=somebody(k)) for i, k in enumerate(keypoints))
+    return np.stack([smooth(result).people.keypoints[0] for result in results])
 
 
 def calibration(lifted: list[tuple[F64, F64, float]], made: list[Sequence]) -> list[tuple[float, float]]:
@@ -383,13 +472,14 @@ def judge_clip(body: BodyModel, network: Network, times: F64, keypoints: F32, si
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for function, needed in ((synthetic, "--mocap"), (pictures, "--data"), (clips, "--videos")):
+    for function, needed in ((synthetic, "--mocap"), (rendered, "--mocap"), (pictures, "--data"), (clips, "--videos")):
         command = commands.add_parser(function.__name__)
         command.set_defaults(function=function)
         command.add_argument(needed, type=Path, required=True)
         command.add_argument("--network", type=Path, help="another lifter.onnx than the one that comes with rtpose")
         command.add_argument("--json", type=Path, help="write the table here")
-        if function is synthetic:
+        if needed == "--mocap":
+            command.add_argument("--split", choices=("tuning", "scored"), required=True)
             command.add_argument("--write", type=Path, help="write the sequences into this folder, for other lifters")
             command.add_argument("--predictions", type=Path, help="a folder with what the prototype made of them")
         if function is clips:

@@ -48,7 +48,7 @@ from .stages.ankles import Ankles, read_weights
 from .stages.detect import Detector, frames_between
 from .stages.hmr import HmrLifter, smpl_body
 from .stages.keypoints import KeypointEstimator
-from .stages.lift import Lifter
+from .stages.lift import Lifter, check_network
 from .stages.scores import Threshold
 from .stages.smooth import Smoother
 from .types import Boxes, Frame, People, Result
@@ -89,6 +89,7 @@ class Networks:
             self.lifter = self._open("lifter", "f32" if settings.precision in ("auto", "int8") else settings.precision, threads)
         elif self.lifted is not None:
             self.lifter = self._open("lifter", "f32", 1)
+            check_network(self.lifter, self.models["lifter"].path)
 
     def _open(self, task: str, precision: str, threads: int) -> Session:
         return open_session(self.models[task].path, backend=self.settings.backend, precision=precision, threads=threads)
@@ -484,12 +485,12 @@ def retrain_ankles(data: Path, out: Path, recipe: str, seed: int) -> int:
     return 0
 
 
-def retrain_lifter(data: Path, out: Path, steps: int, seed: int) -> int:
+def retrain_lifter(data: Path, out: Path, steps: int, seed: int, without: Sequence[str]) -> int:
     """What `rtpose train lifter` does; return the exit code."""
     _need_torch()
     from .train.lifter import train_lifter
 
-    print(train_lifter(data, out, steps=steps, seed=seed))
+    print(train_lifter(data, out, steps=steps, seed=seed, without=without))
     return 0
 
 

@@ -560,7 +560,7 @@ def train_ankles(*, data: Path, out: Path, recipe: Literal["default", "paper"] =
 
 
 @train.command(name="lifter")
-def train_lifter(*, data: Path, out: Path, steps: int = 24000, seed: int = 0) -> int:
+def train_lifter(*, data: Path, out: Path, steps: int = 24000, seed: int = 0, without: tuple[str, ...] = ()) -> int:
     """Train the network that turns joints into bodies.
 
     Parameters
@@ -573,10 +573,12 @@ def train_lifter(*, data: Path, out: Path, steps: int = 24000, seed: int = 0) ->
         How many batches.
     seed
         Of everything random.
+    without
+        To see what it is worth: wild (people of COCO), renders (drawn people), window (all moments but now), errors (measured ones).
     """
     from .app import retrain_lifter
 
-    return retrain_lifter(data, out, steps, seed)
+    return retrain_lifter(data, out, steps, seed, without)
 
 
 @train.command(name="hmr")

@@ -12,16 +12,19 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backends import Session
 from ..body.camera import Camera, camera_for
 from ..body.fit import ACTIVE, LIMITED, LIMITS, Points, fit, place, translate
 from ..body.initial import FEATURES, MOMENTS, PREDICTED, features_into
 from ..body.model import BUNDLED, JOINT_NAMES, BodyModel
 from ..body.rotations import from_six, to_axis_angle, to_matrix
+from ..errors import InputError
 from ..types import F32, F64, KEYPOINT_NAMES, Bodies, Result
 
 NAMES: tuple[str, ...] = KEYPOINT_NAMES + tuple(f"body_{name}" for name in JOINT_NAMES)
@@ -30,11 +33,25 @@ NAMES: tuple[str, ...] = KEYPOINT_NAMES + tuple(f"body_{name}" for name in JOINT
 Network = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 """The initialiser: `keypoints` (n, FEATURES) -> six (n, 18, 6), betas (n, b), turn_error (n, 18), place_error (n, 39)."""
 
+_PORTS = {"keypoints": FEATURES, "six": len(PREDICTED), "turn_error": len(PREDICTED), "place_error": 39}
+"""The second axis of its tensors."""
 DIFFICULTY = np.array([0.8, 0.8, 0.8, 0.9, 0.9, 0.9, 0.9, 1.0, 1.0, 1.1, 1.1, 1.3, 1.3, 1.0, 1.0, 1.1, 1.1])
 """By how much each keypoint is misplaced, relative to others: hips are a matter of taste."""
 SAID = np.array([PREDICTED.index(j) if j in PREDICTED else -1 for j in range(22)])
 ABOVE = {10: 7, 11: 8, 20: 18, 21: 19}
 _FEET = ((7, 4), (8, 5))
+
+
+def check_network(session: Session, path: Path) -> None:
+    """Raise InputError where the network read from `path` is not one that `rtpose train lifter` of this version makes."""
+    ports = session.inputs | session.outputs
+    for name, wanted in _PORTS.items():
+        shape = ports[name][0] if name in ports else ()
+        if len(shape) < 2 or shape[1] not in (wanted, None):
+            said = f"{name} {shape}" if name in ports else f"no {name}"
+            raise InputError(
+                f"{path} is no lifter of this rtpose: it has {said}, wanted {name} (n, {wanted}, ...); train it anew"
+            )
 
 
 @dataclass(frozen=True)
@@ -69,19 +86,27 @@ class Weights:
 
 
 @dataclass
+class _Shape:
+    """What somebody is like. It outlives their going out of sight, as long as they may be recognised."""
+
+    time: float
+    betas: F64
+    vectors: F64
+    age: float = 0.0
+    """Seconds for which it has been learned."""
+
+
+@dataclass
 class _State:
-    """What is known about one person."""
+    """How somebody moves."""
 
     time: float
     world: F64
     translation: F64
-    betas: F64
-    vectors: F64
     said: F64
     swaying: F64 = field(default_factory=lambda: np.zeros((22, 3)))
     turning: F64 = field(default_factory=lambda: np.zeros((22, 3)))
     moving: F64 = field(default_factory=lambda: np.zeros(3))
-    age: float = 0.0
     anchors: F64 = field(default_factory=lambda: np.zeros((2, 3)))
     standing: F64 = field(default_factory=lambda: np.zeros(2))
     """Seconds for which left and right ankle have stood on their anchors."""
@@ -101,7 +126,9 @@ class Lifter:
     SEEN = 0.15
     """Confidence from which a keypoint counts."""
     GAP = 0.7
-    """Seconds unseen after which a person begins anew."""
+    """Seconds unseen after which a person's motion begins anew."""
+    MEMORY = 10.0
+    """Seconds unseen after which a person's shape is forgotten; the tracker forgets an identity sooner."""
     STEP, STILL = 0.1, 0.25
     """A foot stands that for so many seconds moves less than so many sizes of the person a second."""
 
@@ -121,12 +148,14 @@ class Lifter:
         """Only every so-many-th frame gets bodies, none if 0; the others get rows of NaN. May be changed from another thread."""
         self._frames = 0
         self._states: dict[int, _State] = {}
+        self._shapes: dict[int, _Shape] = {}
         self._history: dict[int, deque[tuple[float, F64, F64]]] = {}
 
     def __call__(self, result: Result) -> Result:
         frame, people = result.frame, result.people
         if frame.independent:
             self._states.clear()
+            self._shapes.clear()
             self._history.clear()
         n = len(people)
         self._frames += 1
@@ -157,6 +186,8 @@ class Lifter:
         for identity in [i for i, history in self._history.items() if now - history[0][0] > self.GAP]:
             del self._history[identity]
             self._states.pop(identity, None)
+        for identity in [i for i, shape in self._shapes.items() if now - shape.time > self.MEMORY]:
+            del self._shapes[identity]
 
     def _lift(
         self, identity: int, camera: Camera, said: dict[str, F64], turn: F64, size: float, bodies: dict[str, F32], row: int
@@ -170,11 +201,13 @@ class Lifter:
         deviation = np.maximum(weights.keypoint * size, weights.pixel / camera.fx) * DIFFICULTY
         sharpness = (confidences**weights.trust / deviation) ** 2
 
+        shape = self._shapes.get(identity)
+        if shape is None:
+            betas = said["betas"] if self._own_body else np.zeros(self._body.betas)
+            shape = self._shapes[identity] = _Shape(now, betas, self._points.at(betas))
         state = self._states.get(identity)
         if state is None:
-            betas = said["betas"] if self._own_body else np.zeros(self._body.betas)
-            state = self._begin(now, guess, betas, rays, sharpness)
-            self._states[identity] = state
+            state = self._states[identity] = self._begin(now, guess, shape, rays, sharpness)
             steps, elapsed = weights.first_steps, 0.0
             expected, expected_weights = guess, np.zeros(22)
             expected_translation, translation_weights = state.translation.copy(), np.full(3, 1e-4)
@@ -199,12 +232,12 @@ class Lifter:
             world[ankle] = world[knee] @ to_matrix(flex)
         for joint, above in ABOVE.items():
             world[joint] = world[above]
-        learning = state.age < weights.settle
-        betas = state.betas.copy()
-        self._stand(state, self._history[identity], size, elapsed)
+        learning = shape.age < weights.settle
+        betas = shape.betas.copy()
+        self._stand(state, shape, self._history[identity], size, elapsed)
         standing = np.where(state.standing >= self.STEP, 1 / weights.stand**2, 0.0)
         fit(
-            self._body.parents, ACTIVE, state.vectors if not learning else self._points.vectors, self._points.shapes,
+            self._body.parents, ACTIVE, shape.vectors if not learning else self._points.vectors, self._points.shapes,
             world, translation, betas, rays, sharpness, weights.robust**2, guess, sureness, expected, expected_weights,
             expected_translation, translation_weights, 1 / (weights.shape**2 * max(30 * elapsed, 1)) if learning else math.inf,
             state.anchors, standing, LIMITED, LIMITS, 1 / weights.limit**2, steps,
@@ -215,17 +248,17 @@ class Lifter:
             state.turning += follow * (turning - state.turning)
             state.moving += follow * ((translation - state.translation) / elapsed - state.moving)
         if learning:
-            state.betas, state.vectors = betas, self._points.at(betas)
+            shape.betas, shape.vectors = betas, self._points.at(betas)
         state.time, state.world, state.translation = now, world, translation
-        state.age += elapsed
-        self._write(state, said, bodies, row)
+        shape.time, shape.age = now, shape.age + elapsed
+        self._write(state, shape, said, bodies, row)
 
-    def _stand(self, state: _State, history: deque[tuple[float, F64, F64]], size: float, elapsed: float) -> None:
+    def _stand(self, state: _State, shape: _Shape, history: deque[tuple[float, F64, F64]], size: float, elapsed: float) -> None:
         """Notice which feet stand: they hardly move in the picture, and are not lifted. Where one begins to, it is anchored."""
         now, rays, confidences = history[0]
         time, before, seen = next((h for h in history if h[0] <= now - self.STEP + 1e-6), history[-1])
         ankles = np.empty((39, 3))
-        place(state.vectors, state.world, state.translation, ankles)
+        place(shape.vectors, state.world, state.translation, ankles)
         lowest = max((rays[k, 1] for k in (15, 16) if confidences[k] > 0), default=0.0)
         for foot, k in enumerate((15, 16)):
             sure = elapsed > 0 and now > time and min(confidences[k], seen[k]) > 0.3
@@ -237,21 +270,20 @@ class Lifter:
             else:
                 state.standing[foot] = 0
 
-    def _begin(self, now: float, guess: F64, betas: F64, rays: F64, sharpness: F64) -> _State:
-        vectors = self._points.at(betas)
+    def _begin(self, now: float, guess: F64, shape: _Shape, rays: F64, sharpness: F64) -> _State:
         about_pelvis, translation = np.empty((17, 3)), np.empty(3)
-        place(vectors, guess, np.zeros(3), about_pelvis)
+        place(shape.vectors, guess, np.zeros(3), about_pelvis)
         translate(about_pelvis, rays, sharpness, translation)
-        return _State(now, guess, translation, betas.copy(), vectors, guess)
+        return _State(now, guess, translation, guess)
 
-    def _write(self, state: _State, said: dict[str, F64], bodies: dict[str, F32], row: int) -> None:
+    def _write(self, state: _State, shape: _Shape, said: dict[str, F64], bodies: dict[str, F32], row: int) -> None:
         local = state.world.copy()
         local[1:] = np.swapaxes(state.world[self._body.parents[1:]], 1, 2) @ state.world[1:]
         joints = np.empty((39, 3))
-        place(state.vectors, state.world, state.translation, joints)
+        place(shape.vectors, state.world, state.translation, joints)
         bodies["rotations"][row] = to_axis_angle(local)
-        bodies["betas"][row] = state.betas
-        bodies["translation"][row] = state.translation - self._body.offsets(state.betas)[0]
+        bodies["betas"][row] = shape.betas
+        bodies["translation"][row] = state.translation - self._body.offsets(shape.betas)[0]
         bodies["joints3d"][row] = joints
         bodies["uncertainty"][row] = np.exp(said["place_error"])
 

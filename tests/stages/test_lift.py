@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 
-from rtpose.backends import open_session
+from rtpose.backends import Session, open_session
 from rtpose.body.camera import Camera
 from rtpose.body.model import BodyModel, load_body
 from rtpose.body.rotations import to_axis_angle, to_matrix
+from rtpose.errors import InputError
 from rtpose.models import find
-from rtpose.stages.lift import NAMES, Lifter, Network
+from rtpose.stages.lift import NAMES, Lifter, Network, check_network
 from rtpose.types import F32, F64, KEYPOINT_NAMES, Bodies, Frame, People, Result
 
 WIDTH, HEIGHT, FPS = 1280, 720, 30.0
@@ -110,6 +115,26 @@ def test_bones_keep_their_lengths_once_shape_has_settled(body: BodyModel, networ
     assert lengths[-20:].std(0).max() < 1e-5
 
 
+def test_a_shape_outlives_a_gap(body: BodyModel, network: Network) -> None:
+    lift = lifter(body, network)
+    keypoints = seen(walk(body, 100))
+    times = np.arange(100) / FPS
+    times[60:] += 3.0  # out of sight for three seconds
+    joints = np.array([bodies_of(lift(frame(i, times[i], {1: keypoints[i]}))).joints3d[0, 17:] for i in range(100)])
+    lengths = np.linalg.norm(joints[:, 1:] - joints[:, body.parents[1:]], axis=-1)
+    assert lengths[50:].std(0).max() < 1e-5
+
+
+def test_a_network_of_another_form_is_refused(network: Network) -> None:
+    check_network(cast(Session, network), Path("lifter.onnx"))
+    other = SimpleNamespace(inputs={"keypoints": ((None, 77), np.dtype("f4"))}, outputs=network.outputs)  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"other\.onnx is no lifter of this rtpose: it has keypoints \(None, 77\), wanted"):
+        check_network(cast(Session, other), Path("other.onnx"))
+    other = SimpleNamespace(inputs={}, outputs={})
+    with pytest.raises(InputError, match="it has no keypoints"):
+        check_network(cast(Session, other), Path("other.onnx"))
+
+
 def test_same_input_same_bytes_and_people_do_not_mix(body: BodyModel, network: Network) -> None:
     one, two = seen(walk(body, 12)), seen(walk(body, 12, yaw=2.5))
     alone, both, again = lifter(body, network), lifter(body, network), lifter(body, network)
@@ -136,7 +161,7 @@ def test_too_little_seen_gives_a_row_of_nan(body: BodyModel, network: Network) -
 def test_gaps_and_independent_pictures_begin_anew(body: BodyModel, network: Network) -> None:
     keypoints, other = seen(walk(body, 20)), seen(walk(body, 1, yaw=3.0))[0]
     fresh = bodies_of(lifter(body, network)(frame(0, 0.0, {1: other}))).joints3d
-    for time, independent in ((20 / FPS + 5, False), (20 / FPS, True)):
+    for time, independent in ((20 / FPS + Lifter.MEMORY + 1, False), (20 / FPS, True)):
         lift = lifter(body, network)
         for i in range(20):
             lift(frame(i, i / FPS, {1: keypoints[i]}))
