@@ -132,6 +132,7 @@ class KeypointEstimator:
         for k in range(count, count + twice):
             cv2.flip(self._batch[k - twice], 1, dst=self._batch[k])
         widths = self._widths(boxes)
+        widths[count - twice :] = side  # whether somebody is there is decided on all of the crop
         found = self._answer(np.concatenate([widths, widths[count - twice :]])).reshape(-1, 17, 3)
         self._shares = found[:count]
         if twice:
