@@ -413,7 +413,7 @@ class FileSource:
         self._video = _open_video(container, name, live=False)
         self.info = self._video.info(name, live=False, path=path)
         self.notes: list[str] = []
-        self._seconds = self._video.seconds()
+        self._seconds, self._expected = self._video.seconds(), self._video.expected()
         self._closed = False
         self._start, self._end = start, math.inf if end is None else end
         if start > 0 or end is not None:
@@ -473,7 +473,7 @@ class FileSource:
 
     def _is_cut(self, frames: int, clock: _Clock) -> bool:
         """Frames are missing, and at the end: the count alone is also wrong where an edit list hides some."""
-        if self._seconds is None or clock.first is None or clock.last is None or frames >= (self._video.expected() or 0):
+        if self._seconds is None or clock.first is None or clock.last is None or frames >= (self._expected or 0):
             return False
         video, rate = self._video, self._video.rate
         if clock.mended:  # such files miscount by one
