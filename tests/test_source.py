@@ -494,13 +494,13 @@ def test_an_rtsp_camera_that_hangs_up_is_called_again(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_is_too_much_for_the_machine_does_not_fall_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    convert = module._Video._convert
+    convert = module._Video.convert
 
-    def slow(self: Any, frame: Any, arrival: int) -> Any:
+    def slow(self: Any, frame: Any) -> Any:
         time.sleep(0.15)  # 7 pictures a second of a stream that has 30
-        return convert(self, frame, arrival)
+        return convert(self, frame)
 
-    monkeypatch.setattr(module._Video, "_convert", slow)
+    monkeypatch.setattr(module._Video, "convert", slow)
     make_clip(tmp_path / "clip.ts", 400, gop=10)
     camera = RtspCamera(tmp_path / "clip.ts")
     source = open_source(f"rtsp://me:secret@127.0.0.1:{camera.port}/x")
