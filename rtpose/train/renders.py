@@ -218,7 +218,7 @@ class Studio:
         return picture
 
 
-def make_renders(folder: Path, body: BodyModel, bank: Bank, blocks: range = BLOCKS) -> None:
+def make_renders(folder: Path, body: BodyModel, bank: Bank) -> None:
     """Draw the blocks of sequences that are not in the folder yet, and let the default keypoint network see them.
 
     Each block has a seed of its own, so that it does not matter when or by how many calls they are made.
@@ -226,7 +226,7 @@ def make_renders(folder: Path, body: BodyModel, bank: Bank, blocks: range = BLOC
     folder.mkdir(parents=True, exist_ok=True)
     model = find("movenet-thunder", "keypoints")
     session = open_session(model.path, precision="bf16", threads=1)
-    for block in blocks:
+    for block in BLOCKS:
         path = folder / f"{block:02d}.npz"
         if path.exists():
             continue
