@@ -12,7 +12,7 @@ import numpy as np
 from ..backends import Arrays, Session
 from ..errors import InputError
 from ..journal import Answer
-from ..tracking import DOUBT, Tracker
+from ..tracking import DOUBT, Tracker, iou
 from ..types import F32, I64, OKS_SIGMAS, U8, People, Result, Status
 from .posenet import STRIDE, decode_person
 
@@ -149,6 +149,10 @@ class KeypointEstimator:
             slender = (boxes[:, 2] - boxes[:, 0]) / np.maximum(boxes[:, 3] - boxes[:, 1], np.float32(1.0))
             for limit, share in reversed(NARROW):
                 widths[slender < limit] = round(share * side)
+            # Beside or behind somebody else, what stands around a person tells the two apart.
+            size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
+            around = np.concatenate([boxes[:, :2] - size, boxes[:, 2:] + size], axis=1)
+            widths[(iou(around, boxes) > 0).sum(axis=1) > 1] = side
         return widths
 
     def _infer(self, widths: I64) -> F32:
