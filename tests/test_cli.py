@@ -252,8 +252,8 @@ def test_odd_pictures(kind: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     line = json.loads(save.read_text().splitlines()[1])
     assert line["file"].endswith("picture.png")
-    # What the flag and the helmet look like has a lower score.
-    assert sum(person["score"] > 0.3 for person in line["people"]) == (1 if kind in ("grey", "alpha", "sixteen") else 0)
+    # What the flag, the helmet or the trunk alone look like has a lower score.
+    assert sum(person["score"] > 0.5 for person in line["people"]) == (1 if kind in ("grey", "alpha", "sixteen") else 0)
     drawn = cv2.imread(str(tmp_path / "drawn" / "picture.png"))
     assert drawn.shape[:2] == made.shape[:2]
 

@@ -147,7 +147,7 @@ def test_a_killed_program_leaves_its_spool(walkers: Walkers, tmp_path: Path) -> 
     spool = tmp_path / "walk.npz.partial"
     assert [p.name for p in tmp_path.iterdir()] == [spool.name]
     assert [len(r.people) for r in read_results(spool)[1]] == [2] * 5
-    with pytest.raises(InputError, match=r"walk\.npz\.partial exists"):
+    with pytest.raises(InputError, match=r"walk\.npz\.partial is what a run left"):
         sink(path, walkers)
     with open(spool, "ab") as file:
         file.write(b'{"frame":5,"ti')  # the line that was being written
