@@ -149,7 +149,7 @@ def clips(options: argparse.Namespace) -> dict[str, Any]:
         table[f"{path.stem} | refined"]["cost"] = spent[1] / spent[0]
     for name in ("causal", "refined"):
         rows = [row for key, row in table.items() if key.endswith(f"| {name}")]
-        table[f"mean | {name}"] = {key: float(np.nanmean([row[key] for row in rows])) for key in rows[0]}
+        table[f"mean | {name}"] = {key: float(np.nanmean([row.get(key, np.nan) for row in rows])) for key in rows[0]}
     return table
 
 
