@@ -260,9 +260,12 @@ def test_odd_pictures(kind: str, tmp_path: Path) -> None:
 
 def test_ctrl_c_before_the_run_begins_is_no_traceback(person_clip: Path) -> None:
     early = """
-import os, signal
+import os, signal, time
 from rtpose import app, cli
-app.open_source = lambda *arguments, **options: os.kill(os.getpid(), signal.SIGINT)
+def interrupted(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)  # the signal may reach another thread first
+app.open_source = interrupted
 cli.main()
 """
     done = subprocess.run(
