@@ -27,8 +27,11 @@ SAME = 0.6
 NOBODY = 0.1
 """Mean confidence of a pose that was found where nobody is."""
 
-ALIVE = 0.3
-"""Who moved so far, in sizes of the person, is no thing on a wall: a walker does within half a second."""
+ALIVE = 0.15
+"""Who moved so far, in sizes of the person, is no thing on a wall."""
+
+SNUG = 0.5
+"""From this IoU of the box with the extent of the pose in it the two are taken for the same person's."""
 
 DOUBT = 0.3
 """What a pose is worth that was found in somebody's box and belongs to somebody else."""
@@ -137,28 +140,26 @@ class _Look:
 class Tracker:
     """Keeps the people of a stream.
 
-    What speaks for a person is the chance of being there (`presence`). single: with that much somebody is reported in an independent
-    picture. begin: the same in a stream, where a thing on the wall has many frames to look like somebody. beside: the same where
-    others are known already, whose arm or shadow it could be. hope: with that much somebody is tracked, and reported once the
-    detector has looked again and they have moved, which things on walls do not. keep: with less evidence (mean confidence of the
-    keypoints plus half the detector's score) somebody is lost. memory: seconds for which the id of a lost person is kept. people: at
-    most so many are looked at in a frame. newcomers: in a stream at most so many of them may be people whom only the detector saw.
+    single: with that chance of being there (`presence`) somebody is reported in an independent picture. In a stream, where things on
+    walls have many frames to look like somebody, the evidence counts (mean confidence of the keypoints plus half the detector's
+    score). begin: with that much somebody is reported at once. hope: with that much somebody is tracked, and reported once the
+    detector has looked again and they have moved. keep: with less somebody is lost. memory: seconds for which the id of a lost
+    person is kept. people: at most so many are looked at in a frame. newcomers: in a stream at most so many of them may be people
+    whom only the detector saw.
     """
 
     def __init__(
         self,
         *,
         single: float = 0.25,
-        begin: float = 0.35,
-        beside: float = 0.5,
-        hope: float = 0.1,
+        begin: float = 0.56,
+        hope: float = 0.42,
         keep: float = 0.25,
         memory: float = 5.0,
         people: int = 40,
         newcomers: int = 12,
     ) -> None:
-        self.single, self.begin, self.beside = single, begin, beside
-        self.hope, self.keep = hope, keep
+        self.single, self.begin, self.hope, self.keep = single, begin, hope, keep
         self.memory, self.people, self.newcomers = memory, people, newcomers
         self._tracked: list[_Person] = []
         self._lost: list[_Person] = []
@@ -214,11 +215,13 @@ class Tracker:
                 continue  # somebody else's pose, in a place where nobody was expected but its owner
             there = presence(person.support, person.sight, float(snug[m]), person.box, max(size))
             scores[m] = there * snug[m]
-            if person.id == 0:
-                others = [*self._tracked, *(other for other, _ in here)]
-                if there >= self.single if independent else self._convinces(person, there, others):
-                    self._name(person)
-            if self._stays(person, there) and (sight > NOBODY or borrowed[m]):
+            if person.id == 0 and (there >= self.single if independent else self._convinces(person, there, float(snug[m]))):
+                self._name(person)
+            if independent:
+                stays = person.id > 0
+            else:
+                stays = self._stays(person) and (sight > NOBODY or bool(borrowed[m]))
+            if stays:
                 here.append((person, m))
         self._part(time, [person for person, _ in here], {m for _, m in here})
         for person in self._tracked:
@@ -274,19 +277,16 @@ class Tracker:
                 alike[m, k] += 0.05  # the pose was found where this person was expected
         return {rows[k]: self._tracked[i] for i, k in assign(alike, 0.1)}
 
-    def _convinces(self, person: _Person, there: float, others: list[_Person]) -> bool:
-        """Whether somebody new in a stream, who is there with that chance, is to be reported from now on."""
-        known = np.array([other.box for other in others if other.id], np.float32).reshape(-1, 4)
-        if iou(person.box[None], known).max(initial=0) > AMBIGUOUS:
-            return there >= self.beside
-        lives = person.looks > 1 and there >= self.hope and person.wandered > ALIVE
-        return lives or there >= self.begin
+    def _convinces(self, person: _Person, there: float, snug: float) -> bool:
+        """Whether somebody in a stream is to be reported from now on; there: the chance, snug: how well box and pose agree."""
+        lives = person.looks > 1 and person.evidence >= self.hope and there >= self.single and person.wandered > ALIVE
+        return snug >= SNUG and (lives or person.evidence >= self.begin)
 
-    def _stays(self, person: _Person, there: float) -> bool:
-        """Whether somebody is tracked on."""
+    def _stays(self, person: _Person) -> bool:
+        """Whether somebody in a stream is tracked on."""
         if person.id:
-            return there >= self.hope or person.evidence >= self.keep
-        return there >= self.hope and person.looks <= TRIAL
+            return person.evidence >= self.keep
+        return person.evidence >= self.hope and person.looks <= TRIAL
 
     def _name(self, person: _Person) -> None:
         """Give a person the id of somebody lost who fits, or a new one."""

@@ -109,8 +109,8 @@ def test_who_leaves_is_gone_at_once() -> None:
 def test_a_weak_sight_is_reported_once_it_moves_and_a_thing_on_the_wall_never() -> None:
     still, walker = World(), World()
     for k in range(60):
-        assert still.step(k / 30, [(500, 500, RED)], look=k % 6 == 0, sure=0.2) == {}
-        walked = walker.step(k / 30, [(400 + 10.0 * k, 500, RED)], look=k % 6 == 0, sure=0.2)
+        assert still.step(k / 30, [(500, 500, RED)], look=k % 6 == 0, sure=0.3) == {}
+        walked = walker.step(k / 30, [(400 + 10.0 * k, 500, RED)], look=k % 6 == 0, sure=0.3)
     assert list(walked) == [1]
 
 
