@@ -78,6 +78,7 @@ async function main(page, folder, times) {
   await tab.waitForFunction("report.state.time > 0.1", { timeout: 60000 });
   found.played = await tab.evaluate("report.state.playing");
   await tab.click("#play");
+  await new Promise(done => setTimeout(done, 500)); // a frame that is on its way still moves the cursor
   await tab.focus("#slider");
   await tab.evaluate("report.seek(0)");
   await tab.keyboard.press("ArrowRight");
