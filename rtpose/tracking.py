@@ -51,7 +51,7 @@ MARGINS = np.array([-0.066, -0.127, 0.073, 0.076], np.float32)
 AMBIGUOUS = 0.3
 """Boxes of more IoU than this may be of one person."""
 
-PRESENCE = np.array([-5.24, 2.05, 0.35, 1.15, 1.47, -0.62])
+PRESENCE = np.array([-4.98, 1.96, 0.37, 1.14, 1.41, -0.65])
 """What speaks for a person: 1, logit of the detector's score, logit of the keypoints' mean confidence, IoU of the box with the extent of
 the pose, log of the longer side (of a picture 416 px long), log of height over width. Logistic regression on what NanoDet and MoveNet
 report on train2017, against the labelled boxes: `benchmarks/keypoints.py --calibrate`."""
