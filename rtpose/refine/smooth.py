@@ -29,13 +29,22 @@ def smooth(times: F64, values: F64, weights: F64, cutoff: float, *, robust: floa
         return np.array(values)
     shares = weights * np.gradient(times)
     rough = _roughness(times) / (2 * math.pi * cutoff) ** 4
-    curve = values
+    # What is sought is how the curve differs from a straight line, which costs nothing: else rounding bends long, slow motion.
+    line = _straight(times, values, weights)
+    values, curve = values - line, values - line
     for once in range(1 if math.isinf(robust) else ROUNDS):
         doubt = 1.0 if once == 0 else (1 + ((values - curve) ** 2).sum(1) / robust**2) ** -2.0
         matrix = rough.copy()
-        matrix[2] += shares * doubt + 1e-9 * total / len(times)
+        matrix[2] += shares * doubt + 1e-9 * shares.mean()
         curve = solveh_banded(matrix, (shares * doubt)[:, None] * values, check_finite=False)
-    return np.asarray(curve)
+    return np.asarray(line + curve)
+
+
+def _straight(times: F64, values: F64, weights: F64) -> F64:
+    """The straight line (n, d) that lies nearest to the samples."""
+    moments = np.stack([np.ones(len(times)), times - np.average(times, weights=weights)], 1)
+    root = np.sqrt(weights)[:, None]
+    return np.asarray(moments @ np.linalg.lstsq(root * moments, root * values, rcond=None)[0])
 
 
 def _roughness(times: F64) -> F64:
