@@ -12,7 +12,7 @@ bone j by a small vector d_j of the camera frame, G_j <- exp(d_j) G_j, so that d
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,15 +58,16 @@ def _limit_table() -> tuple[I64, F64]:
 
 
 LIMITED, LIMITS = _limit_table()
+"""Joint and axis (l, 2), and the lowest and highest angle (l, 2) in radians."""
 
 
-@dataclass(frozen=True)
-class Points:
+class Points(NamedTuple):
     """Points of the body as vectors in its bones: vectors (p, 22, 3) and shapes (b, p, 22, 3) what each beta adds.
 
-    The first 17 points are the keypoints, the next 22 the joints.
+    The first 17 points are the keypoints, the next 22 the joints. parents (22,): the body's.
     """
 
+    parents: I64
     vectors: F64
     shapes: F64
 
@@ -88,6 +89,7 @@ class Points:
 
         offset_shapes = body.offset_shapes()
         return Points(
+            body.parents,
             vectors(body.keypoints[:17], body.offsets(np.zeros(body.betas))),
             np.stack([vectors(s, o) for s, o in zip(body.keypoint_shapes[:, :17], offset_shapes, strict=True)]),
         )
@@ -95,6 +97,60 @@ class Points:
     def at(self, betas: F64) -> F64:
         """The vectors (p, 22, 3) of a body of this shape."""
         return np.asarray(self.vectors + np.tensordot(betas, self.shapes, 1))
+
+
+class Pose(NamedTuple):
+    """A body in the camera frame: world rotations (22, 3, 3), the pelvis' place (3,) in metres, shape (b,)."""
+
+    world: F64
+    translation: F64
+    betas: F64
+
+
+class Seen(NamedTuple):
+    """Keypoints: rays (17, 2), weights (17,) one over their variances, 0 where unseen; robust: the squared residual, times its weight,
+    at which a keypoint counts a quarter (Geman and McClure)."""
+
+    rays: F64
+    weights: F64
+    robust: float
+
+
+class Prior(NamedTuple):
+    """What is known of a pose without the keypoints of now; all weights are one over variances.
+
+    said (22, 3, 3) and its weights (22,): the initialiser's world rotations. expected and its weights: the same from the last frames.
+    translation (3,), translation_weights (3,): where the pelvis should be. limit_weight: of radians beyond the joints' limits.
+    anchors (2, 3), anchor_weights (2,): where left and right ankle stand; 0: they do not. shape_weight: how firmly betas stay as they
+    are; infinite: they are not fitted.
+    """
+
+    said: F64
+    said_weights: F64
+    expected: F64
+    expected_weights: F64
+    translation: F64
+    translation_weights: F64
+    limit_weight: float
+    anchors: F64 = np.zeros((2, 3))
+    anchor_weights: F64 = np.zeros(2)
+    shape_weight: float = math.inf
+
+
+class _Equations(NamedTuple):
+    """Gauss and Newton's equations: the lower triangle of the Hessian (u, u) and the gradient (u,) of the u unknowns, which are
+    three numbers a bone of `ACTIVE`, the translation, and the betas that are fitted."""
+
+    hessian: F64
+    gradient: F64
+
+
+class _Point(NamedTuple):
+    """Room for where a point is (3,), and how it moves: derivatives (3, u) by the unknowns (u,) on which it depends, first those."""
+
+    place: F64
+    derivatives: F64
+    unknowns: I64
 
 
 @compiled
@@ -134,235 +190,63 @@ def translate(places: F64, rays: F64, weights: F64, out: F64) -> None:
 
 
 @compiled
-def fit(
-    parents: I64,
-    active: I64,
-    vectors: F64,
-    shapes: F64,
-    world: F64,
-    translation: F64,
-    betas: F64,
-    rays: F64,
-    weights: F64,
-    robust: float,
-    said: F64,
-    said_weights: F64,
-    expected: F64,
-    expected_weights: F64,
-    expected_translation: F64,
-    translation_weights: F64,
-    shape_weight: float,
-    anchors: F64,
-    anchor_weights: F64,
-    limited: I64,
-    limits: F64,
-    limit_weight: float,
-    steps: int,
-) -> None:
-    """Improve world (22, 3, 3), translation (3,) and betas (b,) in place.
+def fit(points: Points, pose: Pose, seen: Seen, prior: Prior, steps: int) -> None:
+    """Improve the pose in place, by so many steps."""
+    shape_count = 0 if math.isinf(prior.shape_weight) else len(pose.betas)
+    size = 3 * len(ACTIVE) + 3 + shape_count
+    equations = _Equations(np.empty((size, size)), np.empty(size))
+    point = _Point(np.empty(3), np.empty((3, size)), np.empty(size, np.int64))
+    mover, local = _movers(points.parents), _local_rotations(points.parents, pose.world)
+    shaped = Points(points.parents, points.vectors.copy(), points.shapes[:shape_count])
+    betas = pose.betas.copy()
+    for _ in range(steps):
+        if shape_count:
+            _shape(points, pose.betas, shaped.vectors)
+        equations.hessian[:] = 0
+        equations.gradient[:] = 0
+        for k in range(17):
+            if seen.weights[k] > 0:
+                count = _differentiate(shaped, k, pose, mover, point)
+                _weigh_keypoint(equations, point, count, seen.rays[k], seen.weights[k], seen.robust)
+        for foot in range(2):
+            if prior.anchor_weights[foot] > 0:
+                count = _differentiate(shaped, 15 + foot, pose, mover, point)
+                _weigh_anchor(equations, point, count, prior.anchors[foot], prior.anchor_weights[foot])
+        _weigh_rotations(equations, pose.world, prior.said, prior.said_weights)
+        _weigh_rotations(equations, pose.world, prior.expected, prior.expected_weights)
+        _weigh_limits(equations, pose.world, points.parents, mover, prior.limit_weight)
+        first = 3 * len(ACTIVE)
+        for a in range(3):
+            off = pose.translation[a] - prior.translation[a]
+            _weigh(equations, first + a, prior.translation_weights[a], off)
+        for b in range(shape_count):
+            _weigh(equations, first + 3 + b, prior.shape_weight, pose.betas[b] - betas[b])
+        for e in range(size):
+            equations.hessian[e, e] += 1e-6
+        _solve(equations.hessian, equations.gradient)
+        _step(pose, points.parents, mover, local, equations.gradient)
 
-    vectors, shapes: of `Points`. rays (17, 2) of the keypoints, weights (17,) one over their variances, 0 where unseen; robust:
-    the squared residual, times its weight, at which a keypoint counts a quarter (Geman and McClure). said (22, 3, 3) and
-    said_weights (22,): the initialiser's rotations and one over their variances. expected and its weights: the same from the
-    last frames. shape_weight: how firmly betas stay; infinite: they are not fitted. anchors (2, 3), anchor_weights (2,): where left and
-    right ankle stand, 0: they do not. limited (l, 2) joint and axis, limits (l, 2) radians.
-    """
-    count = len(active)
-    fixed = math.isinf(shape_weight)
-    shape_count = 0 if fixed else len(betas)
-    size = 3 * count + 3 + shape_count
-    at_translation = 3 * count
-    mover = np.empty(22, np.int64)
-    for j in range(22):
-        mover[j] = -1
-    for i in range(count):
-        mover[active[i]] = i
+
+@compiled
+def _movers(parents: I64) -> I64:
+    """Which of `ACTIVE` turns each joint (22,): itself or the next one above."""
+    mover = np.full(22, -1)
+    for i in range(len(ACTIVE)):
+        mover[ACTIVE[i]] = i
     for j in range(22):
         if mover[j] < 0:
             mover[j] = mover[parents[j]]
-    m = vectors.copy()
-    old_betas = betas.copy()
-    hessian = np.empty((size, size))
-    gradient = np.empty(size)
-    lever = np.empty((count, 3))
-    touched = np.empty(count, np.bool_)
-    row = np.empty((3, size))
-    ju = np.empty(size)
-    jv = np.empty(size)
-    index = np.empty(size, np.int64)
-    point = np.empty(3)
-    w = np.empty(3)
-    d = np.empty((3, 3))
-    r = np.empty((3, 3))
-    loose = np.empty((22, 3, 3))
-    for j in range(22):  # bones that are not fitted keep their rotation relative to the one above
-        p = parents[j]
-        if p >= 0:
-            for a in range(3):
-                for b in range(3):
-                    loose[j, a, b] = (
-                        world[p, 0, a] * world[j, 0, b] + world[p, 1, a] * world[j, 1, b] + world[p, 2, a] * world[j, 2, b]
-                    )
-    for _ in range(steps):
-        if not fixed:
-            for p in range(len(m)):
-                for j in range(22):
-                    for a in range(3):
-                        s = vectors[p, j, a]
-                        for b in range(shape_count):
-                            s += betas[b] * shapes[b, p, j, a]
-                        m[p, j, a] = s
-        hessian[:] = 0
-        gradient[:] = 0
-        for p in range(17 + 2):
-            foot = p - 17
-            k = p if foot < 0 else 15 + foot  # an anchored ankle is a point seen in three dimensions
-            if (foot < 0 and weights[k] <= 0) or (foot >= 0 and anchor_weights[foot] <= 0):
-                continue
-            for i in range(count):
-                touched[i] = False
-                lever[i, 0] = lever[i, 1] = lever[i, 2] = 0
-            for a in range(3):
-                point[a] = translation[a]
-            for j in range(22):
-                x, y, z = m[k, j, 0], m[k, j, 1], m[k, j, 2]
-                if x != 0 or y != 0 or z != 0:
-                    i = mover[j]
-                    touched[i] = True
-                    for a in range(3):
-                        s = world[j, a, 0] * x + world[j, a, 1] * y + world[j, a, 2] * z
-                        lever[i, a] += s
-                        point[a] += s
-            entries = 0
-            for i in range(count):
-                if touched[i]:
-                    x, y, z = lever[i, 0], lever[i, 1], lever[i, 2]
-                    row[0, entries], row[0, entries + 1], row[0, entries + 2] = 0.0, z, -y
-                    row[1, entries], row[1, entries + 1], row[1, entries + 2] = -z, 0.0, x
-                    row[2, entries], row[2, entries + 1], row[2, entries + 2] = y, -x, 0.0
-                    for a in range(3):
-                        index[entries + a] = 3 * i + a
-                    entries += 3
-            for a in range(3):
-                for b in range(3):
-                    row[b, entries + a] = 1.0 if a == b else 0.0
-                index[entries + a] = at_translation + a
-            entries += 3
-            for b in range(shape_count):
-                for a in range(3):
-                    row[a, entries] = 0.0
-                for j in range(22):
-                    x, y, z = shapes[b, k, j, 0], shapes[b, k, j, 1], shapes[b, k, j, 2]
-                    if x != 0 or y != 0 or z != 0:
-                        for a in range(3):
-                            row[a, entries] += world[j, a, 0] * x + world[j, a, 1] * y + world[j, a, 2] * z
-                index[entries] = at_translation + 3 + b
-                entries += 1
-            if foot >= 0:
-                weight = anchor_weights[foot]
-                for a in range(3):
-                    off = point[a] - anchors[foot, a]
-                    for e in range(entries):
-                        gradient[index[e]] += weight * row[a, e] * off
-                        for g in range(e + 1):
-                            hessian[index[e], index[g]] += weight * row[a, e] * row[a, g]
-                continue
-            z = max(point[2], 0.1)
-            u, v = point[0] / z, point[1] / z
-            off_u, off_v = u - rays[k, 0], v - rays[k, 1]
-            weight = weights[k]
-            doubt = 1 + weight * (off_u * off_u + off_v * off_v) / robust
-            weight /= doubt * doubt
-            for e in range(entries):
-                ju[e] = (row[0, e] - u * row[2, e]) / z
-                jv[e] = (row[1, e] - v * row[2, e]) / z
-            for e in range(entries):
-                x, y = weight * ju[e], weight * jv[e]
-                gradient[index[e]] += x * off_u + y * off_v
-                for g in range(e + 1):
-                    hessian[index[e], index[g]] += x * ju[g] + y * jv[g]
-        for i in range(count):
-            j = active[i]
-            for prior in range(2):
-                weight = said_weights[j] if prior == 0 else expected_weights[j]
-                if weight <= 0:
-                    continue
-                for a in range(3):
-                    for b in range(3):
-                        s = 0.0
-                        for c in range(3):
-                            s += world[j, a, c] * (said[j, b, c] if prior == 0 else expected[j, b, c])
-                        r[a, b] = s
-                log_into(r, w)
-                for a in range(3):
-                    gradient[3 * i + a] += weight * w[a]
-                    hessian[3 * i + a, 3 * i + a] += weight
-        for a in range(3):
-            gradient[at_translation + a] += translation_weights[a] * (translation[a] - expected_translation[a])
-            hessian[at_translation + a, at_translation + a] += translation_weights[a]
-        for b in range(shape_count):
-            e = at_translation + 3 + b
-            gradient[e] += shape_weight * (betas[b] - old_betas[b])
-            hessian[e, e] += shape_weight
-        last = -1
-        for limit in range(len(limited)):
-            j, axis = limited[limit, 0], limited[limit, 1]
-            p = parents[j]
-            if j != last:
-                for a in range(3):
-                    for b in range(3):
-                        r[a, b] = (
-                            world[p, 0, a] * world[j, 0, b] + world[p, 1, a] * world[j, 1, b] + world[p, 2, a] * world[j, 2, b]
-                        )
-                log_into(r, w)
-                last = j
-            over = min(w[axis] - limits[limit, 0], 0.0) + max(w[axis] - limits[limit, 1], 0.0)
-            if over == 0:
-                continue
-            # The local angle turns with the difference of the two bones' turns, seen along the parent's axis.
-            i, h = 3 * mover[j], 3 * mover[p]
-            for a in range(3):
-                x = world[p, a, axis]
-                gradient[i + a] += limit_weight * over * x
-                gradient[h + a] -= limit_weight * over * x
-                for b in range(3):
-                    q = limit_weight * x * world[p, b, axis]
-                    if b <= a:
-                        hessian[i + a, i + b] += q
-                        hessian[h + a, h + b] += q
-                    hessian[max(i, h) + a, min(i, h) + b] -= q
-        for e in range(size):
-            hessian[e, e] += 1e-6
-        _solve(hessian, gradient)
-        for j in range(22):
-            i = mover[j]
-            if active[i] == j:
-                length = 0.0
-                for a in range(3):
-                    w[a] = -gradient[3 * i + a]
-                    length += w[a] * w[a]
-                if length > 0.64:
-                    for a in range(3):
-                        w[a] *= 0.8 / math.sqrt(length)
-                exp_into(w, d)
-                for a in range(3):
-                    for b in range(3):
-                        r[a, b] = d[a, 0] * world[j, 0, b] + d[a, 1] * world[j, 1, b] + d[a, 2] * world[j, 2, b]
-                for a in range(3):
-                    for b in range(3):
-                        world[j, a, b] = r[a, b]
-            else:
-                p = parents[j]
-                for a in range(3):
-                    for b in range(3):
-                        world[j, a, b] = (
-                            world[p, a, 0] * loose[j, 0, b] + world[p, a, 1] * loose[j, 1, b] + world[p, a, 2] * loose[j, 2, b]
-                        )
-        for a in range(3):
-            translation[a] -= gradient[at_translation + a]
-        translation[2] = max(translation[2], 0.3)
-        for b in range(shape_count):
-            betas[b] = min(max(betas[b] - gradient[at_translation + 3 + b], -4.0), 4.0)
+    return mover
+
+
+@compiled
+def _local_rotations(parents: I64, world: F64) -> F64:
+    """The rotations (22, 3, 3) relative to the parents'; of the pelvis nothing."""
+    local = np.empty((22, 3, 3))
+    for j in range(22):
+        if parents[j] >= 0:
+            _relative(world[parents[j]], world[j], local[j])
+    return local
 
 
 @compiled
@@ -371,6 +255,185 @@ def _relative(above: F64, below: F64, out: F64) -> None:
     for a in range(3):
         for b in range(3):
             out[a, b] = above[0, a] * below[0, b] + above[1, a] * below[1, b] + above[2, a] * below[2, b]
+
+
+@compiled
+def _product(first: F64, second: F64, out: F64) -> None:
+    """Write first second (3, 3)."""
+    for a in range(3):
+        for b in range(3):
+            out[a, b] = first[a, 0] * second[0, b] + first[a, 1] * second[1, b] + first[a, 2] * second[2, b]
+
+
+@compiled
+def _shape(points: Points, betas: F64, out: F64) -> None:
+    """Write the vectors (p, 22, 3) of a body of this shape."""
+    for p in range(len(out)):
+        for j in range(22):
+            for a in range(3):
+                s = points.vectors[p, j, a]
+                for b in range(len(betas)):
+                    s += betas[b] * points.shapes[b, p, j, a]
+                out[p, j, a] = s
+
+
+@compiled
+def _differentiate(points: Points, k: int, pose: Pose, mover: I64, out: _Point) -> int:
+    """Write where point k of the posed body is, and its derivatives by the bones that carry it, by the translation and by the betas
+    of `points.shapes`; return how many unknowns those are."""
+    count = len(ACTIVE)
+    world, row = pose.world, out.derivatives
+    touched = np.zeros(count, np.bool_)
+    lever = np.zeros((count, 3))
+    for a in range(3):
+        out.place[a] = pose.translation[a]
+    for j in range(22):
+        x, y, z = points.vectors[k, j, 0], points.vectors[k, j, 1], points.vectors[k, j, 2]
+        if x != 0 or y != 0 or z != 0:
+            i = mover[j]
+            touched[i] = True
+            for a in range(3):
+                s = world[j, a, 0] * x + world[j, a, 1] * y + world[j, a, 2] * z
+                lever[i, a] += s
+                out.place[a] += s
+    e = 0
+    for i in range(count):
+        if touched[i]:
+            x, y, z = lever[i, 0], lever[i, 1], lever[i, 2]
+            row[0, e], row[0, e + 1], row[0, e + 2] = 0.0, z, -y
+            row[1, e], row[1, e + 1], row[1, e + 2] = -z, 0.0, x
+            row[2, e], row[2, e + 1], row[2, e + 2] = y, -x, 0.0
+            for a in range(3):
+                out.unknowns[e + a] = 3 * i + a
+            e += 3
+    for a in range(3):
+        for b in range(3):
+            row[b, e + a] = 1.0 if a == b else 0.0
+        out.unknowns[e + a] = 3 * count + a
+    e += 3
+    for b in range(len(points.shapes)):
+        for a in range(3):
+            row[a, e] = 0.0
+        for j in range(22):
+            x, y, z = points.shapes[b, k, j, 0], points.shapes[b, k, j, 1], points.shapes[b, k, j, 2]
+            if x != 0 or y != 0 or z != 0:
+                for a in range(3):
+                    row[a, e] += world[j, a, 0] * x + world[j, a, 1] * y + world[j, a, 2] * z
+        out.unknowns[e] = 3 * count + 3 + b
+        e += 1
+    return e
+
+
+@compiled
+def _weigh_keypoint(equations: _Equations, point: _Point, count: int, ray: F64, weight: float, robust: float) -> None:
+    """Add a keypoint that is seen along `ray` (2,)."""
+    z = max(point.place[2], 0.1)
+    u, v = point.place[0] / z, point.place[1] / z
+    off_u, off_v = u - ray[0], v - ray[1]
+    doubt = 1 + weight * (off_u * off_u + off_v * off_v) / robust
+    weight /= doubt * doubt
+    row, index = point.derivatives, point.unknowns
+    for e in range(count):  # those of u and v take the place of those of x and y
+        row[0, e] = (row[0, e] - u * row[2, e]) / z
+        row[1, e] = (row[1, e] - v * row[2, e]) / z
+    for e in range(count):
+        x, y = weight * row[0, e], weight * row[1, e]
+        equations.gradient[index[e]] += x * off_u + y * off_v
+        for g in range(e + 1):
+            equations.hessian[index[e], index[g]] += x * row[0, g] + y * row[1, g]
+
+
+@compiled
+def _weigh_anchor(equations: _Equations, point: _Point, count: int, anchor: F64, weight: float) -> None:
+    """Add an ankle that stands: a point seen in three dimensions."""
+    row, index = point.derivatives, point.unknowns
+    for a in range(3):
+        off = point.place[a] - anchor[a]
+        for e in range(count):
+            equations.gradient[index[e]] += weight * row[a, e] * off
+            for g in range(e + 1):
+                equations.hessian[index[e], index[g]] += weight * row[a, e] * row[a, g]
+
+
+@compiled
+def _weigh_rotations(equations: _Equations, world: F64, wanted: F64, weights: F64) -> None:
+    """Add the turns of the bones against the world rotations that are wanted (22, 3, 3)."""
+    off, w = np.empty((3, 3)), np.empty(3)
+    for i in range(len(ACTIVE)):
+        j = ACTIVE[i]
+        if weights[j] <= 0:
+            continue
+        for a in range(3):
+            for b in range(3):
+                off[a, b] = world[j, a, 0] * wanted[j, b, 0] + world[j, a, 1] * wanted[j, b, 1] + world[j, a, 2] * wanted[j, b, 2]
+        log_into(off, w)
+        for a in range(3):
+            _weigh(equations, 3 * i + a, weights[j], w[a])
+
+
+@compiled
+def _weigh(equations: _Equations, unknown: int, weight: float, off: float) -> None:
+    """Add one unknown's own distance from where it should be."""
+    equations.gradient[unknown] += weight * off
+    equations.hessian[unknown, unknown] += weight
+
+
+@compiled
+def _weigh_limits(equations: _Equations, world: F64, parents: I64, mover: I64, weight: float) -> None:
+    """Add the joints that are bent beyond their limits."""
+    local, w = np.empty((3, 3)), np.empty(3)
+    last = -1
+    for limit in range(len(LIMITED)):
+        j, axis = LIMITED[limit, 0], LIMITED[limit, 1]
+        p = parents[j]
+        if j != last:
+            _relative(world[p], world[j], local)
+            log_into(local, w)
+            last = j
+        over = min(w[axis] - LIMITS[limit, 0], 0.0) + max(w[axis] - LIMITS[limit, 1], 0.0)
+        if over == 0:
+            continue
+        # The local angle turns with the difference of the two bones' turns, seen along the parent's axis.
+        i, h = 3 * mover[j], 3 * mover[p]
+        for a in range(3):
+            x = world[p, a, axis]
+            equations.gradient[i + a] += weight * over * x
+            equations.gradient[h + a] -= weight * over * x
+            for b in range(3):
+                q = weight * x * world[p, b, axis]
+                if b <= a:
+                    equations.hessian[i + a, i + b] += q
+                    equations.hessian[h + a, h + b] += q
+                equations.hessian[max(i, h) + a, min(i, h) + b] -= q
+
+
+@compiled
+def _step(pose: Pose, parents: I64, mover: I64, local: F64, way: F64) -> None:
+    """Move the pose against `way` (u,): no bone turns by more than .8 rad; bones that are not fitted go along with the one above."""
+    world = pose.world
+    w, turn, turned = np.empty(3), np.empty((3, 3)), np.empty((3, 3))
+    for j in range(22):
+        i = mover[j]
+        if ACTIVE[i] != j:
+            _product(world[parents[j]], local[j], world[j])
+            continue
+        length = 0.0
+        for a in range(3):
+            w[a] = -way[3 * i + a]
+            length += w[a] * w[a]
+        if length > 0.64:
+            for a in range(3):
+                w[a] *= 0.8 / math.sqrt(length)
+        exp_into(w, turn)
+        _product(turn, world[j], turned)
+        world[j] = turned
+    first = 3 * len(ACTIVE)
+    for a in range(3):
+        pose.translation[a] -= way[first + a]
+    pose.translation[2] = max(pose.translation[2], 0.3)
+    for e in range(first + 3, len(way)):
+        b = e - first - 3
+        pose.betas[b] = min(max(pose.betas[b] - way[e], -4.0), 4.0)
 
 
 @compiled

@@ -34,7 +34,6 @@ JOINT_NAMES: tuple[str, ...] = (
 )  # fmt: skip
 """The first 22 joints of SMPL, in its order."""
 
-
 _ARRAYS = {"joint_names", "parents", "joints", "joint_shapes", "bind", "keypoint_names", "keypoint_weights", "keypoints"}
 _ARRAYS |= {"keypoint_shapes"}
 _ARRAYS |= {f"{mesh}_{part}" for mesh in ("full", "light") for part in ("vertices", "shapes", "index", "weights", "faces")}
@@ -103,6 +102,12 @@ class BodyModel:
         forward_kinematics(self.parents, self.offsets(betas), to_matrix(rotations), np.float64(translation), world, places)
         return world, places
 
+    def local_rotations(self, world: F64) -> F64:
+        """World rotations (..., 22, 3, 3) -> those relative to the parents', the pelvis' as it is."""
+        local: F64 = world.copy()
+        local[..., 1:, :, :] = np.swapaxes(world[..., self.parents[1:], :, :], -1, -2) @ world[..., 1:, :, :]
+        return local
+
     def keypoints3d(self, rotations: Any, betas: Any, translation: Any) -> F64:
         """The keypoints (k, 3) named by `keypoint_names`; arguments as in `pose`."""
         world, places = self.pose(rotations, betas, translation)
@@ -154,11 +159,7 @@ def load_body(path: Path = BUNDLED) -> BodyModel:
     version = int(data.get("version", np.int64(0)))
     if version != FORMAT:
         raise InputError(f"{path} is a body file of version {version}, this rtpose reads version {FORMAT}: bake it anew")
-    wanted = {"joint_names", "parents", "joints", "joint_shapes", "bind", "keypoint_names", "keypoint_weights", "keypoints"}
-    wanted |= {"keypoint_shapes"} | {
-        f"{m}_{a}" for m in ("full", "light") for a in ("vertices", "shapes", "index", "weights", "faces")
-    }
-    if missing := sorted(wanted - set(data)):
+    if missing := sorted(_ARRAYS - set(data)):
         raise InputError(f"{path} is not a whole body file: it lacks {', '.join(missing)}")
     meshes = {
         name: Mesh(

@@ -7,13 +7,12 @@ fitted again with feet held where they stand.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..body.camera import Camera
-from ..body.fit import ACTIVE, LIMITED, LIMITS, Points, fit, place, translate
+from ..body.fit import Points, Pose, Prior, Seen, fit, place, translate
 from ..body.initial import FEATURES, MOMENTS, PREDICTED, features_into
 from ..body.model import JOINT_NAMES, BodyModel
 from ..body.rotations import from_six, to_axis_angle, to_six
@@ -195,13 +194,19 @@ class BodyRefiner:
         for i in range(len(world)):
             if standing is not None and not standing[i].any():
                 continue
-            fit(
-                self._body.parents, ACTIVE, vectors, self._points.shapes, world[i], translation[i], betas, stretch.rays[i],
-                sharpness[i], weights.robust**2, guess[i], sureness[i], world[i].copy(), turn_weights, translation[i].copy(),
-                move_weights, math.inf, np.zeros((2, 3)) if anchors is None else anchors[i],
-                np.zeros(2) if standing is None else standing[i] / strengths.stand**2, LIMITED, LIMITS, 1 / weights.limit**2,
-                weights.steps,
-            )  # fmt: skip
+            prior = Prior(
+                said=guess[i],
+                said_weights=sureness[i],
+                expected=world[i].copy(),
+                expected_weights=turn_weights,
+                translation=translation[i].copy(),
+                translation_weights=move_weights,
+                limit_weight=1 / weights.limit**2,
+            )
+            if anchors is not None and standing is not None:
+                prior = prior._replace(anchors=anchors[i], anchor_weights=standing[i] / strengths.stand**2)
+            seen = Seen(stretch.rays[i], sharpness[i], weights.robust**2)
+            fit(self._points._replace(vectors=vectors), Pose(world[i], translation[i], betas), seen, prior, weights.steps)
 
     def _feet(self, stretch: Stretch, sizes: F64, world: F64, translation: F64, vectors: F64) -> tuple[F64, F64]:
         """Where each ankle stands (n, 2, 3), and how surely (n, 2) in 0..1: it fades in and out over `STEP`."""
@@ -232,9 +237,7 @@ class BodyRefiner:
     def _write(
         self, rows: I64, world: F64, translation: F64, betas: F64, vectors: F64, doubts: F64, arrays: dict[str, F32]
     ) -> None:
-        local = world.copy()
-        local[:, 1:] = np.swapaxes(world[:, self._body.parents[1:]], -1, -2) @ world[:, 1:]
-        arrays["rotations"][rows] = to_axis_angle(local[rows])
+        arrays["rotations"][rows] = to_axis_angle(self._body.local_rotations(world[rows]))
         arrays["betas"][rows] = betas
         arrays["translation"][rows] = translation[rows] - self._body.offsets(betas)[0]
         arrays["uncertainty"][rows] = doubts[rows]

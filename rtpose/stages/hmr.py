@@ -7,7 +7,6 @@ keypoints. The network is what `models.hmr` makes of a checkpoint.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..backends import Session
 from ..body.camera import Camera
-from ..body.fit import ACTIVE, LIMITED, LIMITS, Points, fit, place, translate
+from ..body.fit import ACTIVE, Points, Pose, Prior, Seen, fit, place, translate
 from ..body.model import BodyModel
 from ..body.rotations import from_six, to_axis_angle
 from ..body.smpl import BETAS, open_body
@@ -161,11 +160,18 @@ class HmrLifter:
             translate(about_pelvis, rays, sharpness, state.pelvis)
         else:
             turn, move = (weights.turn * 30 * elapsed) ** -2, (weights.move * 30 * elapsed) ** -2
-        fit(
-            self._body.parents, ACTIVE, vectors, self._points.shapes, state.world, state.pelvis, state.said.betas.copy(), rays,
-            sharpness, weights.robust**2, guess, held, before, np.full(22, turn), before_pelvis, np.full(3, move), math.inf,
-            np.zeros((2, 3)), np.zeros(2), LIMITED, LIMITS, 1 / weights.limit**2, weights.first_steps if fresh else weights.steps,
-        )  # fmt: skip
+        prior = Prior(
+            said=guess,
+            said_weights=held,
+            expected=before,
+            expected_weights=np.full(22, turn),
+            translation=before_pelvis,
+            translation_weights=np.full(3, move),
+            limit_weight=1 / weights.limit**2,
+        )
+        pose, seen = Pose(state.world, state.pelvis, state.said.betas.copy()), Seen(rays, sharpness, weights.robust**2)
+        steps = weights.first_steps if fresh else weights.steps
+        fit(self._points._replace(vectors=vectors), pose, seen, prior, steps)
 
     def _placed(self, said: _Said) -> tuple[F64, F64]:
         """World rotations (22, 3, 3) and the place of the pelvis (3,)."""
@@ -173,10 +179,8 @@ class HmrLifter:
         return world, places[0]
 
     def _body_of(self, state: _State) -> _Said:
-        local = state.world.copy()
-        local[1:] = np.swapaxes(state.world[self._body.parents[1:]], 1, 2) @ state.world[1:]
         betas = state.said.betas
-        return _Said(local, betas, state.pelvis - self._body.offsets(betas)[0])
+        return _Said(self._body.local_rotations(state.world), betas, state.pelvis - self._body.offsets(betas)[0])
 
     def _write(self, said: _Said, bodies: dict[str, F32], row: int) -> None:
         pose = to_axis_angle(said.rotations), said.betas, said.translation

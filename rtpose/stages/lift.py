@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..backends import Session
 from ..body.camera import Camera, camera_for
-from ..body.fit import ACTIVE, LIMITED, LIMITS, Points, fit, place, translate
+from ..body.fit import Points, Pose, Prior, Seen, fit, place, translate
 from ..body.initial import FEATURES, MOMENTS, PREDICTED, features_into
 from ..body.model import BUNDLED, JOINT_NAMES, BodyModel
 from ..body.rotations import from_six, to_axis_angle, to_matrix
@@ -223,7 +223,8 @@ class Lifter:
             state.said = guess
             expected_weights = (weights.turn * frames + weights.agility * elapsed * np.linalg.norm(state.swaying, axis=1)) ** -2.0
             translation_weights = np.full(3, 1 / (weights.move * frames) ** 2)
-        world, translation = expected.copy(), expected_translation.copy()
+        learning = shape.age < weights.settle
+        world, translation, betas = pose = Pose(expected.copy(), expected_translation.copy(), shape.betas.copy())
         for ankle, knee in _FEET:  # no keypoint shows them: what the network says, evened out over a fifth of a second
             flex = to_axis_angle(guess[knee].T @ guess[ankle])
             if elapsed:
@@ -232,16 +233,22 @@ class Lifter:
             world[ankle] = world[knee] @ to_matrix(flex)
         for joint, above in ABOVE.items():
             world[joint] = world[above]
-        learning = shape.age < weights.settle
-        betas = shape.betas.copy()
         self._stand(state, shape, self._history[identity], size, elapsed)
         standing = np.where(state.standing >= self.STEP, 1 / weights.stand**2, 0.0)
-        fit(
-            self._body.parents, ACTIVE, shape.vectors if not learning else self._points.vectors, self._points.shapes,
-            world, translation, betas, rays, sharpness, weights.robust**2, guess, sureness, expected, expected_weights,
-            expected_translation, translation_weights, 1 / (weights.shape**2 * max(30 * elapsed, 1)) if learning else math.inf,
-            state.anchors, standing, LIMITED, LIMITS, 1 / weights.limit**2, steps,
-        )  # fmt: skip
+        prior = Prior(
+            said=guess,
+            said_weights=sureness,
+            expected=expected,
+            expected_weights=expected_weights,
+            translation=expected_translation,
+            translation_weights=translation_weights,
+            limit_weight=1 / weights.limit**2,
+            anchors=state.anchors,
+            anchor_weights=standing,
+            shape_weight=1 / (weights.shape**2 * max(30 * elapsed, 1)) if learning else math.inf,
+        )
+        points = self._points if learning else self._points._replace(vectors=shape.vectors)
+        fit(points, pose, Seen(rays, sharpness, weights.robust**2), prior, steps)
         if elapsed:
             follow = 1 - (1 - weights.follow) ** (30 * elapsed)
             turning = to_axis_angle(world @ np.swapaxes(state.world, 1, 2)) / elapsed
@@ -277,11 +284,9 @@ class Lifter:
         return _State(now, guess, translation, guess)
 
     def _write(self, state: _State, shape: _Shape, said: dict[str, F64], bodies: dict[str, F32], row: int) -> None:
-        local = state.world.copy()
-        local[1:] = np.swapaxes(state.world[self._body.parents[1:]], 1, 2) @ state.world[1:]
         joints = np.empty((39, 3))
         place(shape.vectors, state.world, state.translation, joints)
-        bodies["rotations"][row] = to_axis_angle(local)
+        bodies["rotations"][row] = to_axis_angle(self._body.local_rotations(state.world))
         bodies["betas"][row] = shape.betas
         bodies["translation"][row] = state.translation - self._body.offsets(shape.betas)[0]
         bodies["joints3d"][row] = joints

@@ -198,9 +198,7 @@ class Studio:
         cv2.warpAffine(scene.backdrop, matrix, (self.side, self.side), dst=picture, borderMode=cv2.BORDER_REFLECT)
         camera = Camera(scale, scale, middle - x * scale, middle - y * scale)
         people, body = scene.people, self._sampler.body
-        world = people.world[t]
-        local = world.copy()
-        local[1:] = np.swapaxes(world[body.parents[1:]], 1, 2) @ world[1:]
+        local = body.local_rotations(people.world[t])
         pelvis = people.pelvis[t] - body.offsets(people.betas)[0]
         vertices = body.vertices(to_axis_angle(local), people.betas, pelvis, "full")
         depth = depth_buffer(picture)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from rtpose.body.fit import ACTIVE, LIMITED, LIMITS, Points, fit, place, translate
+from rtpose.body.fit import Points, Pose, Prior, Seen, fit, place, translate
 from rtpose.body.model import JOINT_NAMES, BodyModel, load_body
 from rtpose.body.rotations import to_axis_angle, to_matrix
 from rtpose.types import F64
@@ -32,20 +32,22 @@ def posed(body: BodyModel, seed: int) -> tuple[F64, F64, F64, F64]:
     return rotations, body.pose(rotations, betas, translation)[0], betas, translation
 
 
-def solve(body: BodyModel, world: F64, translation: F64, rays: F64, **changed: object) -> tuple[F64, F64, F64]:
-    """Fit from `world` and `translation` with little else known; returns what came out."""
-    points = Points.of(body)
-    arguments: dict[str, object] = {
-        "vectors": points.vectors, "shapes": points.shapes, "world": world.copy(), "translation": translation.copy(),
-        "betas": np.zeros(body.betas), "rays": rays, "weights": np.full(17, 1 / 0.003**2), "robust": 1e6, "said": world.copy(),
-        "said_weights": np.full(22, 1 / 0.5**2), "expected": world.copy(), "expected_weights": np.zeros(22),
-        "expected_translation": translation.copy(), "translation_weights": np.full(3, 1e-4), "shape_weight": math.inf,
-        "anchors": np.zeros((2, 3)), "anchor_weights": np.zeros(2), "limited": LIMITED, "limits": LIMITS, "limit_weight": 100.0,
-        "steps": 10,
-    }  # fmt: skip
-    arguments |= changed
-    fit(body.parents, ACTIVE, *arguments.values())  # type: ignore[arg-type]
-    return arguments["world"], arguments["translation"], arguments["betas"]  # type: ignore[return-value]
+def solve(
+    body: BodyModel, world: F64, translation: F64, rays: F64, *, robust: float = 1e6, steps: int = 10, **known: Any
+) -> Pose:
+    """Fit from `world` and `translation` with little else `known`; returns what came out."""
+    pose = Pose(world.copy(), translation.copy(), np.zeros(body.betas))
+    prior = Prior(
+        said=world.copy(),
+        said_weights=np.full(22, 1 / 0.5**2),
+        expected=world.copy(),
+        expected_weights=np.zeros(22),
+        translation=translation.copy(),
+        translation_weights=np.full(3, 1e-4),
+        limit_weight=100.0,
+    )
+    fit(Points.of(body), pose, Seen(rays, np.full(17, 1 / 0.003**2), robust), prior._replace(**known), steps)
+    return pose
 
 
 def project(places: F64) -> F64:
