@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -258,45 +258,83 @@ def process(
         return open_source(spec, sequence=sequence, start=start, end=end)
 
     source = reopen()
-    second: SecondPass | None = None
-    journal: Journal | None = None
     try:
         source, live = _paced(source, live)
-        networks = Networks(settings, source.info)
-        again = not live and _is_file(source.info)
-        name = _name_run(source.info, networks, causal, start, end) if again else None
-        if outputs.resume:
-            if name is None:
-                raise InputError(f"--resume goes on with a video file, which {source.name} is not, or not live")
-            if _is_done(outputs, name):
-                console.print(f"{escape(str(outputs.save))} is finished", soft_wrap=True)
-                source.close()
-                return 0
-            outputs = replace(outputs, overwrite=outputs.overwrite or run_of(_journal_of(outputs)) is not None)
-        refined = bool(outputs.save or outputs.out) and again and not causal
-        if refined and settings.lifter == "hmr":
-            console.print("[yellow]note:[/yellow] bodies from pictures (hmr) are not refined: as with --causal")
-            refined = False
-        if refined:
-            second = second_pass(outputs, networks, source.info, reopen, name)
-            sinks = [second.sink, *make_views(outputs, networks, source.info, live)]
-        else:
-            sinks = make_sinks(outputs, networks, source.info, live, name)
-        if name is not None and outputs.save not in (None, "-"):
-            journal = Journal(_journal_of(outputs), name, resume=outputs.resume)
-        stages = make_stages(networks, source.info, _as_it_is if journal is None else journal.keep)
+        work = _prepare(source, reopen, settings, outputs, console, live=live, causal=causal, part=(start, end))
     except BaseException:
         source.close()
         raise
-    sinks.append(ProgressSink(None if source.info.live else source.info.frames, console))
-    governor = _governor(stages, settings, console)
-    if live:
-        sinks.append(governor)
+    if work is None:
+        console.print(f"{escape(str(outputs.save))} is finished", soft_wrap=True)
+        source.close()
+        return 0
+    return _carry_out(work, settings, console)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A run that is ready to begin. second: where it is refined; journal: where it can be resumed."""
+
+    source: InfoSource
+    live: bool
+    stages: list[Stage]
+    sinks: list[Sink]
+    outputs: Outputs
+    second: SecondPass | None
+    journal: Journal | None
+
+
+def _prepare(
+    source: InfoSource,
+    reopen: Callable[[], InfoSource],
+    settings: Settings,
+    outputs: Outputs,
+    console: Console,
+    *,
+    live: bool,
+    causal: bool,
+    part: tuple[float, float | None],
+) -> _Work | None:
+    """Everything that a run needs; None where there is nothing left to resume."""
+    networks = Networks(settings, source.info)
+    again = not live and _is_file(source.info)
+    name = _name_run(source.info, networks, causal, part) if again else None
+    if outputs.resume:
+        if name is None:
+            raise InputError(f"--resume goes on with a video file, which {source.name} is not, or not live")
+        if _is_done(outputs, name):
+            return None
+        outputs = replace(outputs, overwrite=outputs.overwrite or run_of(_journal_of(outputs)) is not None)
+    second: SecondPass | None = None
+    if again and not causal and bool(outputs.save or outputs.out) and _refinable(settings, console):
+        second = second_pass(outputs, networks, source.info, reopen, name)
+        sinks = [second.sink, *make_views(outputs, networks, source.info, live)]
+    else:
+        sinks = make_sinks(outputs, networks, source.info, live, name)
+    journal: Journal | None = None
+    if name is not None and outputs.save not in (None, "-"):
+        journal = Journal(_journal_of(outputs), name, resume=outputs.resume)
+    stages = make_stages(networks, source.info, _as_it_is if journal is None else journal.keep)
+    return _Work(source, live, stages, sinks, outputs, second, journal)
+
+
+def _refinable(settings: Settings, console: Console) -> bool:
+    if settings.lifter == "hmr":
+        console.print("[yellow]note:[/yellow] bodies from pictures (hmr) are not refined: as with --causal")
+    return settings.lifter != "hmr"
+
+
+def _carry_out(work: _Work, settings: Settings, console: Console) -> int:
+    """Run, refine, export; return the exit code."""
+    source, second, outputs = work.source, work.second, work.outputs
+    governor = _governor(work.stages, settings, console)
+    progress = ProgressSink(None if source.info.live else source.info.frames, console)
     control = Control()
     finished = False
     try:
         with _interrupts(control):
-            report = run(source, stages, sinks, live=live, control=control)
+            sinks = [*work.sinks, progress, *([governor] if work.live else [])]
+            report = run(source, work.stages, sinks, live=work.live, control=control)
         for note in source.notes:
             console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
         console.print(summary(report))
@@ -308,8 +346,8 @@ def process(
             _export(outputs.save, outputs.export, outputs.export_dir, settings, outputs.overwrite, console)
         finished = not control.interrupted
     finally:
-        if journal is not None:
-            journal.close(finished=finished)
+        if work.journal is not None:
+            work.journal.close(finished=finished)
         if second is not None and not finished and second.spool.exists():
             console.print(f"the causal results so far are in {escape(str(second.spool))}", soft_wrap=True)
     if report.ended_early is not None:
@@ -330,7 +368,7 @@ def _is_file(info: SourceInfo) -> bool:
     return info.path is not None and not info.pictures and not info.live
 
 
-def _name_run(info: SourceInfo, networks: Networks, causal: bool, start: float, end: float | None) -> str:
+def _name_run(info: SourceInfo, networks: Networks, causal: bool, part: tuple[float, float | None]) -> str:
     """By what a run over a file is known again: everything that its results depend on."""
     assert info.path is not None
     sums = {task: model.sha256 for task, model in networks.models.items()}
@@ -342,7 +380,7 @@ def _name_run(info: SourceInfo, networks: Networks, causal: bool, start: float, 
         models=sums | networks.describe(),
         body=body,
         causal=causal,
-        part=(start, end),
+        part=part,
     )
 
 
