@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from ..types import F64
 from .mocap import HELD_OUT, TUNING, read_mocap
 from .people import read_people, read_pictures
 from .renders import make_renders, read_renders
-from .samples import Bank, KeypointErrors, Sampler, SeenSampler, WildSampler
+from .samples import Bank, Batch, KeypointErrors, Sampler, SeenSampler, WildBatch, WildSampler
 
 KEEP_EVERY = 500
 """Steps after which state and curve are kept."""
@@ -149,7 +148,7 @@ def world_rotations(six: torch.Tensor, body: BodyModel) -> torch.Tensor:
 def losses(
     said: tuple[torch.Tensor, ...], truth: tuple[torch.Tensor, ...], places: Places, body: BodyModel
 ) -> dict[str, torch.Tensor]:
-    """The parts of the loss; truth is what `Sampler` gives."""
+    """The parts of the loss; truth: a `Batch`."""
     six, betas, turn_error, place_error = said
     _, world, true_betas, _ = truth
     guess = world_rotations(six, body)
@@ -189,19 +188,19 @@ class Data:
         self.check = self._tensors(Sampler(body, tuning, KeypointErrors.load(), np.random.default_rng(1))(4096))
 
     def truths(self) -> tuple[torch.Tensor, ...]:
-        """A batch of people whose bodies are known, as `Sampler` gives them."""
+        """A `Batch`."""
         drawn = self.mocap(BATCH + (0 if self.seen else SEEN))
         if self.seen:
-            drawn = tuple(np.concatenate(pair) for pair in zip(drawn, self.seen(SEEN), strict=True))
+            drawn = Batch(*(np.concatenate(pair) for pair in zip(drawn, self.seen(SEEN), strict=True)))
         return self._tensors(drawn)
 
     def labels(self) -> tuple[torch.Tensor, ...] | None:
-        """A batch of people of COCO, as `WildSampler` gives them."""
+        """A `WildBatch`."""
         return self._tensors(self.wild(WILD)) if self.wild else None
 
-    def _tensors(self, arrays: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
+    def _tensors(self, arrays: Batch | WildBatch) -> tuple[torch.Tensor, ...]:
         if self._now_only:
-            arrays[0][:, 51 : 51 * len(MOMENTS)] = 0
+            arrays.x[:, 51 : 51 * len(MOMENTS)] = 0
         return tuple(torch.from_numpy(a) for a in arrays)
 
 

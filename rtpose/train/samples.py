@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..body.camera import GUESSED_FOV
 from ..body.initial import FEATURES, MOMENTS, features_into
@@ -38,8 +38,7 @@ STANDING = 0.08
 """Share of people whose legs are out of the picture. They stand straight: what is not seen shall not be made up."""
 
 
-@dataclass(frozen=True)
-class Bank:
+class Bank(NamedTuple):
     """Poses in a row: rotations (n, 22, 3, 3), root (n, 3), the first frame of the clip that each belongs to, and frames to draw from.
 
     Of a group of clips as many frames are drawn as the square root of its length says: a few long walks shall not be all.
@@ -65,8 +64,7 @@ class Bank:
         return Bank(np.float32(np.concatenate(rotations)), np.concatenate(root), first, drawn)
 
 
-@dataclass(frozen=True)
-class KeypointErrors:
+class KeypointErrors(NamedTuple):
     """What `scripts/measure_keypoint_errors.py` found: offsets (n, 17, 2) in sizes of the person, NaN unknown; confidences (n, 17),
     calibrated as a run calibrates them."""
 
@@ -81,8 +79,7 @@ class KeypointErrors:
             return KeypointErrors(np.float32(file["offsets"]), np.float32(1 / (1 + np.exp(-a - b * np.log(said / (1 - said))))))
 
 
-@dataclass(frozen=True)
-class Posable:
+class Posable(NamedTuple):
     """The arrays of the body that samples need, for compiled code."""
 
     parents: I64
@@ -99,8 +96,43 @@ class Posable:
             body.keypoints[:17], np.ascontiguousarray(body.keypoint_shapes[:, :17]),
         )  # fmt: skip
 
-    def arrays(self) -> tuple[Any, ...]:
-        return self.parents, self.offsets, self.offset_shapes, self.weights, self.keypoints, self.keypoint_shapes
+
+class People(NamedTuple):
+    """Somebody at a row of moments, newest first: betas (b,), world rotations (m, 22, 3, 3) and pelvis (m, 3) in the camera's frame,
+    keypoints (m, 17, 3), and whether the clip held the moment (m,)."""
+
+    betas: F32
+    world: F64
+    pelvis: F64
+    places: F64
+    there: NDArray[np.bool_]
+
+
+class Batch(NamedTuple):
+    """People whose bodies are known: inputs x (n, FEATURES); the truth in the turned camera: world rotations (n, 22, 3, 3), betas (n, b);
+    and confidences of now (n, 17)."""
+
+    x: F32
+    world: F32
+    betas: F32
+    seen: F32
+
+    @staticmethod
+    def empty(n: int, betas: int) -> Batch:
+        return Batch(
+            np.empty((n, FEATURES), np.float32), np.empty((n, 22, 3, 3), np.float32),
+            np.empty((n, betas), np.float32), np.empty((n, 17), np.float32),
+        )  # fmt: skip
+
+
+class WildBatch(NamedTuple):
+    """People of whom labels alone are known: inputs x (n, FEATURES), the labels as rays of the turned camera (n, 17, 2), their weights
+    (n, 17), the sizes (n,)."""
+
+    x: F32
+    target: F32
+    labelled: F32
+    sizes: F32
 
 
 @compiled
@@ -123,69 +155,48 @@ def _camera_rotation(rng: np.random.Generator, c: F64) -> None:
 
 
 @compiled
-def _person(
-    rng: np.random.Generator,
-    rotations: F32,
-    root: F64,
-    first: I64,
-    drawn: I64,
-    lower: Any,
-    stiff: F64,
-    parents: I64,
-    offsets: F64,
-    offset_shapes: F64,
-    keypoint_weights: F64,
-    keypoints: F64,
-    keypoint_shapes: F64,
-    steps: I64,
-    standing: bool,
-    betas: F32,
-    world: F64,
-    pelvis: F64,
-    places: F64,
-    there: Any,
-) -> None:
-    """Draw somebody: betas (b,), and `steps` (m,) frames before some moment the world rotations (m, 22, 3, 3) in the camera's frame,
-    the pelvis' place (m, 3), the keypoints (m, 17, 3), and whether the clip went so far back (m,). standing: with straight legs."""
+def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, standing: bool, out: People) -> None:
+    """Draw somebody, `steps` (m,) frames before some moment. standing: with straight legs."""
+    betas, pelvis = out.betas, out.pelvis
     local = np.empty((22, 3, 3))
     noise = np.empty((22, 3, 3))
     joints = np.empty((22, 3))
     own = np.empty((22, 3))
     c = np.empty((3, 3))
     w = np.empty(3)
-    i = drawn[rng.integers(0, len(drawn))]
-    legs = drawn[rng.integers(0, len(drawn))] if rng.random() < 0.3 else i
+    i = bank.drawn[rng.integers(0, len(bank.drawn))]
+    legs = bank.drawn[rng.integers(0, len(bank.drawn))] if rng.random() < 0.3 else i
     speed = 1.0 if rng.random() < 0.5 else 0.6 + 1.2 * rng.random()
     strength = 0.35 * rng.random() ** 2
     for j in range(22):
         for a in range(3):
-            w[a] = rng.normal() * strength * stiff[j]
+            w[a] = rng.normal() * strength * STIFF[j]
         exp_into(w, noise[j])
     for b in range(len(betas)):
         betas[b] = rng.normal()
     for j in range(22):
         for a in range(3):
-            own[j, a] = offsets[j, a]
+            own[j, a] = body.offsets[j, a]
             for b in range(len(betas)):
-                own[j, a] += betas[b] * offset_shapes[b, j, a]
+                own[j, a] += betas[b] * body.offset_shapes[b, j, a]
     _camera_rotation(rng, c)
     distance = math.exp(0.55 + 2.0 * rng.random()) if rng.random() < 0.85 else math.exp(2.5 + 1.6 * rng.random())
     aside_x, aside_y = 0.05 * rng.normal(), 0.05 * rng.normal()
     for m in range(len(steps)):
         back = round(steps[m] * speed)
         frame, frame_legs = i - back, legs - back
-        there[m] = frame >= first[i] and frame_legs >= first[legs]
-        frame, frame_legs = max(frame, first[i]), max(frame_legs, first[legs])
+        out.there[m] = frame >= bank.first[i] and frame_legs >= bank.first[legs]
+        frame, frame_legs = max(frame, bank.first[i]), max(frame_legs, bank.first[legs])
         for j in range(22):
-            if lower[j] and standing:
+            if LOWER[j] and standing:
                 local[j] = noise[j]
                 continue
-            source = frame_legs if lower[j] else frame
+            source = frame_legs if LOWER[j] else frame
             for a in range(3):
                 for b in range(3):
                     s = 0.0
                     for d in range(3):
-                        s += rotations[source, j, a, d] * noise[j, d, b]
+                        s += bank.rotations[source, j, a, d] * noise[j, d, b]
                     local[j, a, b] = s
         for a in range(3):
             for b in range(3):
@@ -197,28 +208,28 @@ def _person(
             pelvis[m, a] = 0.0
             for d in range(3):
                 local[0, a, d] = joints[a, d]
-                pelvis[m, a] += c[a, d] * (root[frame, d] - root[i, d])
+                pelvis[m, a] += c[a, d] * (bank.root[frame, d] - bank.root[i, d])
         pelvis[m, 0] += aside_x
         pelvis[m, 1] += aside_y
         pelvis[m, 2] += distance
-        forward_kinematics(parents, own, local, pelvis[m] - own[0], world[m], joints)
-        _place(keypoint_weights, keypoints, keypoint_shapes, betas, world[m], joints, places[m])
+        forward_kinematics(body.parents, own, local, pelvis[m] - own[0], out.world[m], joints)
+        _place(body, betas, out.world[m], joints, out.places[m])
 
 
 @compiled
-def _place(weights: F64, keypoints: F64, shapes: F64, betas: F32, world: F64, joints: F64, places: F64) -> None:
+def _place(body: Posable, betas: F32, world: F64, joints: F64, places: F64) -> None:
     """Write where the keypoints (17, 3) of a posed body are."""
     for k in range(17):
         places[k] = 0.0
         for j in range(22):
-            weight = weights[k, j]
+            weight = body.weights[k, j]
             if weight == 0.0:
                 continue
-            x, y, z = keypoints[k, j]
+            x, y, z = body.keypoints[k, j]
             for b in range(len(betas)):
-                x += betas[b] * shapes[b, k, j, 0]
-                y += betas[b] * shapes[b, k, j, 1]
-                z += betas[b] * shapes[b, k, j, 2]
+                x += betas[b] * body.keypoint_shapes[b, k, j, 0]
+                y += betas[b] * body.keypoint_shapes[b, k, j, 1]
+                z += betas[b] * body.keypoint_shapes[b, k, j, 2]
             for a in range(3):
                 places[k, a] += world[j, a, 0] * x + world[j, a, 1] * y + world[j, a, 2] * z + weight * joints[j, a]
 
@@ -233,24 +244,9 @@ def _turned(turn: F64, world: F64, out: F32) -> None:
 
 
 @compiled
-def _sample(
-    rng: np.random.Generator,
-    poses: Any,
-    body: Any,
-    steps: I64,
-    difficulty: F64,
-    off: F32,
-    doubt: F32,
-    x: F32,
-    world: F32,
-    betas: F32,
-    seen: F32,
-) -> None:
-    """Fill a batch: inputs x (n, FEATURES), the truth world (n, 22, 3, 3) in the turned camera, betas (n, b), seen (n, 17).
-
-    poses: a bank's arrays, LOWER and STIFF; body: a `Posable`'s arrays.
-    """
-    moments = len(steps)
+def _sample(rng: np.random.Generator, bank: Bank, body: Posable, errors: KeypointErrors, batch: Batch) -> None:
+    """Fill a batch."""
+    moments = len(STEPS)
     turn = np.empty((3, 3))
     bones = np.empty((moments, 22, 3, 3))
     pelvis = np.empty((moments, 3))
@@ -258,38 +254,34 @@ def _sample(
     there = np.empty(moments, np.bool_)
     rays = np.empty((moments, 17, 2))
     confidences = np.empty((moments, 17))
-    rotations, root, first, drawn, lower, stiff = poses
-    parents, offsets, offset_shapes, weights, keypoints, keypoint_shapes = body
-    for n in range(len(x)):
+    for n in range(len(batch.x)):
         standing = rng.random() < STANDING
-        _person(
-            rng, rotations, root, first, drawn, lower, stiff, parents, offsets, offset_shapes, weights, keypoints, keypoint_shapes,
-            steps, standing, betas[n], bones, pelvis, places, there,
-        )  # fmt: skip
+        _person(rng, bank, body, STEPS, standing, People(batch.betas[n], bones, pelvis, places, there))
         for m in range(moments):
             for k in range(17):
                 z = places[m, k, 2]
                 confidences[m, k] = 1.0 if there[m] and z >= 0.3 else 0.0
                 rays[m, k, 0], rays[m, k, 1] = places[m, k, 0] / max(z, 0.3), places[m, k, 1] / max(z, 0.3)
-        _err(rng, rays, confidences, difficulty, off, doubt)
+        _err(rng, rays, confidences, errors)
         if standing:
             confidences[:, 13:] = 0.0
             if rng.random() < 0.3:
                 confidences[:, 11:13] = 0.0
         if rng.random() < 0.5:  # the focal length is a guess
             rays *= math.exp(0.25 * rng.normal())
-        features_into(rays, confidences, x[n], turn)
+        features_into(rays, confidences, batch.x[n], turn)
         for k in range(17):
-            seen[n, k] = confidences[0, k]
-        _turned(turn, bones[0], world[n])
+            batch.seen[n, k] = confidences[0, k]
+        _turned(turn, bones[0], batch.world[n])
 
 
 @compiled
-def _err_as_measured(rng: np.random.Generator, rays: F64, confidences: F64, off: F32, doubt: F32, size: float) -> None:
-    """Misplace keypoints (m, 17), in place, as the keypoint network did with somebody of `off` (n, 17, 2), `doubt` (n, 17).
+def _err_as_measured(rng: np.random.Generator, rays: F64, confidences: F64, errors: KeypointErrors, size: float) -> None:
+    """Misplace keypoints (m, 17), in place, as the keypoint network did with somebody.
 
     It errs the same way for a while: before some moment it erred as with somebody else.
     """
+    off, doubt = errors.offsets, errors.confidences
     now, before = rng.integers(0, len(off)), rng.integers(0, len(off))
     change = rng.integers(1, 2 * len(rays))
     share = 1.0 if rng.random() < 0.5 else rng.random()
@@ -307,12 +299,12 @@ def _err_as_measured(rng: np.random.Generator, rays: F64, confidences: F64, off:
 
 
 @compiled
-def _err(rng: np.random.Generator, rays: F64, confidences: F64, difficulty: F64, off: F32, doubt: F32) -> None:
+def _err(rng: np.random.Generator, rays: F64, confidences: F64, errors: KeypointErrors) -> None:
     """Misplace, swap, doubt and miss keypoints (m, 17), in place, as keypoint networks do: some for a moment, some for long."""
     moments = len(rays)
     size = max(rays[0, :, 0].max() - rays[0, :, 0].min(), rays[0, :, 1].max() - rays[0, :, 1].min())
-    if len(off) > 0 and rng.random() < 0.35:
-        _err_as_measured(rng, rays, confidences, off, doubt, size)
+    if len(errors.offsets) > 0 and rng.random() < 0.35:
+        _err_as_measured(rng, rays, confidences, errors, size)
         return
     sigma = size * math.exp(math.log(0.002) + (math.log(0.03) - math.log(0.002)) * rng.random())
     lasting = rng.random()
@@ -321,7 +313,7 @@ def _err(rng: np.random.Generator, rays: F64, confidences: F64, difficulty: F64,
     wild = 0.06 * rng.random() ** 2
     cut = rng.random()
     for k in range(17):
-        own = sigma * difficulty[k] * (0.5 + rng.random())
+        own = sigma * DIFFICULTY[k] * (0.5 + rng.random())
         hidden = rng.random() < 0.08
         if hidden:
             own *= 3
@@ -371,99 +363,29 @@ def _err(rng: np.random.Generator, rays: F64, confidences: F64, difficulty: F64,
                 confidences[m, left], confidences[m, left + 1] = confidences[m, left + 1], confidences[m, left]
 
 
-@dataclass(frozen=True)
-class People:
-    """Somebody at a row of moments, newest first: betas (b,), world rotations (m, 22, 3, 3) and pelvis (m, 3) in the camera's frame,
-    keypoints (m, 17, 3), and whether the clip held the moment (m,)."""
-
-    betas: F32
-    world: F64
-    pelvis: F64
-    places: F64
-    there: Any
-
-
 class Sampler:
     """Batches of inputs and truth, drawn from a bank of poses."""
 
     def __init__(self, body: BodyModel, bank: Bank, errors: KeypointErrors, rng: np.random.Generator) -> None:
         self.rng, self.body, self.errors = rng, body, errors
-        self._poses: tuple[Any, ...] = bank.rotations, bank.root, bank.first, bank.drawn, LOWER, STIFF
-        self._arrays = Posable.of(body).arrays()
+        self._bank, self._posable = bank, Posable.of(body)
 
-    def __call__(self, n: int) -> tuple[Any, ...]:
-        """x (n, FEATURES), world rotations (n, 22, 3, 3), betas (n, b), confidences of now (n, 17)."""
-        x, world = np.empty((n, FEATURES), np.float32), np.empty((n, 22, 3, 3), np.float32)
-        betas, seen = np.empty((n, self.body.betas), np.float32), np.empty((n, 17), np.float32)
-        errors = self.errors.offsets, self.errors.confidences
-        _sample(self.rng, self._poses, self._arrays, STEPS, DIFFICULTY, *errors, x, world, betas, seen)
-        return x, world, betas, seen
+    def __call__(self, n: int) -> Batch:
+        batch = Batch.empty(n, self.body.betas)
+        _sample(self.rng, self._bank, self._posable, self.errors, batch)
+        return batch
 
     def person(self, steps: I64) -> People:
         """Somebody, `steps` (m,) frames of 1/30 s before some moment."""
         m = len(steps)
         drawn = People(
-            np.empty(self.body.betas, np.float32),
-            np.empty((m, 22, 3, 3)),
-            np.empty((m, 3)),
-            np.empty((m, 17, 3)),
-            np.empty(m, bool),
-        )
-        out = drawn.betas, drawn.world, drawn.pelvis, drawn.places, drawn.there
-        arguments: tuple[Any, ...] = (self.rng, *self._poses, *self._arrays, steps, False, *out)
-        _person(*arguments)
+            np.empty(self.body.betas, np.float32), np.empty((m, 22, 3, 3)), np.empty((m, 3)), np.empty((m, 17, 3)), np.empty(m, np.bool_)
+        )  # fmt: skip
+        _person(self.rng, self._bank, self._posable, steps, False, drawn)
         return drawn
 
 
-@compiled
-def _sample_seen(
-    rng: np.random.Generator,
-    all_rays: F32,
-    all_confidences: F32,
-    all_world: F32,
-    all_betas: F32,
-    back: I64,
-    mirror_of: I64,
-    x: F32,
-    world: F32,
-    betas: F32,
-    seen: F32,
-) -> None:
-    """Fill a batch, as `_sample` does, from sequences that a network has seen; back (m,): frames before now. Half are mirrored."""
-    rays = np.zeros((len(back), 17, 2))
-    confidences = np.zeros((len(back), 17))
-    bones = np.empty((22, 3, 3))
-    turn = np.empty((3, 3))
-    for n in range(len(x)):
-        s, now = rng.integers(0, len(all_rays)), rng.integers(0, all_rays.shape[1])
-        mirror = rng.random() < 0.5
-        jitter = 0.01 * rng.random() ** 2 * np.ptp(all_rays[s, now, :, 1])
-        for m in range(len(back)):
-            for k in range(17):
-                source = k if k == 0 or not mirror else (k - 1 if k % 2 == 0 else k + 1)
-                then = max(now - back[m], 0)
-                u, v = all_rays[s, then, source, 0] + jitter * rng.normal(), all_rays[s, then, source, 1] + jitter * rng.normal()
-                rays[m, k, 0], rays[m, k, 1] = -u if mirror else u, v
-                sure = all_confidences[s, then, source]
-                confidences[m, k] = sure if now >= back[m] and sure >= 0.15 else 0.0
-        if rng.random() < 0.5:  # the focal length is a guess
-            rays *= math.exp(0.25 * rng.normal())
-        features_into(rays, confidences, x[n], turn)
-        for k in range(17):
-            seen[n, k] = confidences[0, k]
-        betas[n] = all_betas[s]
-        for j in range(22):
-            source = mirror_of[j] if mirror else j
-            for a in range(3):
-                for b in range(3):
-                    bones[j, a, b] = all_world[s, now, source, a, b]
-                    if mirror and (a == 0) != (b == 0):
-                        bones[j, a, b] = -bones[j, a, b]
-        _turned(turn, bones, world[n])
-
-
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """Sequences of people as a keypoint network saw them, with the truth: rays (s, t, 17, 2), confidences (s, t, 17), world rotations
     (s, t, 22, 3, 3) in the camera's frame, betas (s, b); frames apart by `every` of 1/30 s, oldest first."""
 
@@ -474,41 +396,68 @@ class Seen:
     every: int
 
 
+@compiled
+def _sample_seen(rng: np.random.Generator, people: Seen, batch: Batch) -> None:
+    """Fill a batch, as `_sample` does, from sequences that a network has seen. Half are mirrored."""
+    back = STEPS // people.every
+    rays = np.zeros((len(back), 17, 2))
+    confidences = np.zeros((len(back), 17))
+    bones = np.empty((22, 3, 3))
+    turn = np.empty((3, 3))
+    for n in range(len(batch.x)):
+        s, now = rng.integers(0, len(people.rays)), rng.integers(0, people.rays.shape[1])
+        mirror = rng.random() < 0.5
+        jitter = 0.01 * rng.random() ** 2 * np.ptp(people.rays[s, now, :, 1])
+        for m in range(len(back)):
+            for k in range(17):
+                source = k if k == 0 or not mirror else (k - 1 if k % 2 == 0 else k + 1)
+                then = max(now - back[m], 0)
+                u, v = (
+                    people.rays[s, then, source, 0] + jitter * rng.normal(),
+                    people.rays[s, then, source, 1] + jitter * rng.normal(),
+                )
+                rays[m, k, 0], rays[m, k, 1] = -u if mirror else u, v
+                sure = people.confidences[s, then, source]
+                confidences[m, k] = sure if now >= back[m] and sure >= 0.15 else 0.0
+        if rng.random() < 0.5:  # the focal length is a guess
+            rays *= math.exp(0.25 * rng.normal())
+        features_into(rays, confidences, batch.x[n], turn)
+        for k in range(17):
+            batch.seen[n, k] = confidences[0, k]
+        batch.betas[n] = people.betas[s]
+        for j in range(22):
+            source = MIRRORED[j] if mirror else j
+            for a in range(3):
+                for b in range(3):
+                    bones[j, a, b] = people.world[s, now, source, a, b]
+                    if mirror and (a == 0) != (b == 0):
+                        bones[j, a, b] = -bones[j, a, b]
+        _turned(turn, bones, batch.world[n])
+
+
 class SeenSampler:
     """Batches, as `Sampler` gives them, of people whom a keypoint network has really seen."""
 
     def __init__(self, people: Seen, rng: np.random.Generator) -> None:
         self.people, self.rng = people, rng
 
-    def __call__(self, n: int) -> tuple[Any, ...]:
-        p = self.people
-        x, world = np.empty((n, FEATURES), np.float32), np.empty((n, 22, 3, 3), np.float32)
-        betas, seen = np.empty((n, p.betas.shape[1]), np.float32), np.empty((n, 17), np.float32)
-        _sample_seen(self.rng, p.rays, p.confidences, p.world, p.betas, STEPS // p.every, MIRRORED, x, world, betas, seen)
-        return x, world, betas, seen
+    def __call__(self, n: int) -> Batch:
+        batch = Batch.empty(n, self.people.betas.shape[1])
+        _sample_seen(self.rng, self.people, batch)
+        return batch
 
 
 @compiled
-def _sample_wild(
-    rng: np.random.Generator,
-    people: F32,
-    focal: F32,
-    difficulty: F64,
-    off: F32,
-    doubt: F32,
-    x: F32,
-    target: F32,
-    labelled: F32,
-    sizes: F32,
-) -> None:
-    """Fill a batch of labelled people: inputs x, the labels as rays of the turned camera (n, 17, 2), their weights, the sizes (n,).
+def _sample_wild(rng: np.random.Generator, people: F32, focal: F32, errors: KeypointErrors, batch: WildBatch) -> None:
+    """Fill a batch of labelled people.
 
     people (p, 17, 3): px about the picture's middle, and COCO's v; focal (p,): px, guessed from the picture's size.
     """
     rays = np.empty((len(MOMENTS), 17, 2))
     confidences = np.empty((len(MOMENTS), 17))
     turn = np.empty((3, 3))
-    for n in range(len(x)):
+    for n in range(len(batch.x)):
+        target, labelled = batch.target[n], batch.labelled[n]
         i = rng.integers(0, len(people))
         f = focal[i] * math.exp(0.3 * rng.normal())
         mirror = rng.random() < 0.5
@@ -516,23 +465,23 @@ def _sample_wild(
         for k in range(17):
             j = k if k == 0 or not mirror else (k - 1 if k % 2 == 0 else k + 1)
             u, v = people[i, j, 0] / f, people[i, j, 1] / f
-            target[n, k, 0], target[n, k, 1] = -u if mirror else u, v
-            labelled[n, k] = 1.0 if people[i, j, 2] > 0 else 0.0
+            target[k, 0], target[k, 1] = -u if mirror else u, v
+            labelled[k] = 1.0 if people[i, j, 2] > 0 else 0.0
             for m in range(len(rays)):
-                rays[m, k, 0], rays[m, k, 1] = target[n, k, 0], target[n, k, 1]
-                confidences[m, k] = labelled[n, k] if m == 0 or not alone else 0.0
+                rays[m, k, 0], rays[m, k, 1] = target[k, 0], target[k, 1]
+                confidences[m, k] = labelled[k] if m == 0 or not alone else 0.0
         for k in range(17):  # what is not labelled must not count for the size
-            if labelled[n, k] == 0:
+            if labelled[k] == 0:
                 for m in range(len(rays)):
                     for a in range(2):
-                        rays[m, k, a] = rays[m, 5, a] if labelled[n, 5] > 0 else rays[m, 12, a]
-        _err(rng, rays, confidences, difficulty, off, doubt)
-        sizes[n] = max(features_into(rays, confidences, x[n], turn), 1e-3)
+                        rays[m, k, a] = rays[m, 5, a] if labelled[5] > 0 else rays[m, 12, a]
+        _err(rng, rays, confidences, errors)
+        batch.sizes[n] = max(features_into(rays, confidences, batch.x[n], turn), 1e-3)
         for k in range(17):
-            u, v = target[n, k, 0], target[n, k, 1]
+            u, v = target[k, 0], target[k, 1]
             z = max(turn[2, 0] * u + turn[2, 1] * v + turn[2, 2], 0.05)
-            target[n, k, 0] = (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]) / z
-            target[n, k, 1] = (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]) / z
+            target[k, 0] = (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]) / z
+            target[k, 1] = (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]) / z
 
 
 class WildSampler:
@@ -547,12 +496,10 @@ class WildSampler:
         self.focal = np.float32(labels.sizes.max(1) / 2 / math.tan(math.radians(GUESSED_FOV) / 2))
         self.errors, self.rng = errors, rng
 
-    def __call__(self, n: int) -> tuple[Any, ...]:
-        """x (n, FEATURES), labels (n, 17, 2) as rays of the turned camera, their weights (n, 17), sizes (n,)."""
-        x, target = np.empty((n, FEATURES), np.float32), np.empty((n, 17, 2), np.float32)
-        labelled, sizes = np.empty((n, 17), np.float32), np.empty(n, np.float32)
-        _sample_wild(
-            self.rng, self.people, self.focal, DIFFICULTY, self.errors.offsets, self.errors.confidences,
-            x, target, labelled, sizes,
+    def __call__(self, n: int) -> WildBatch:
+        batch = WildBatch(
+            np.empty((n, FEATURES), np.float32), np.empty((n, 17, 2), np.float32),
+            np.empty((n, 17), np.float32), np.empty(n, np.float32),
         )  # fmt: skip
-        return x, target, labelled, sizes
+        _sample_wild(self.rng, self.people, self.focal, self.errors, batch)
+        return batch
