@@ -34,7 +34,7 @@ from rtpose.pipeline import run
 from rtpose.reference import CLIP, LIMBS, compare, truth
 from rtpose.refine import refine
 from rtpose.settings import Settings
-from rtpose.sinks.data import Record, read_results
+from rtpose.sinks.data import Provenance, Record, read_results
 from rtpose.sinks.spool import SpoolSink
 from rtpose.source import SourceInfo, open_source
 from rtpose.stages.lift import Lifter
@@ -62,7 +62,7 @@ def synthetic(options: argparse.Namespace) -> dict[str, Any]:
             ]
             with tempfile.TemporaryDirectory() as folder:
                 spool, out = Path(folder) / "x.jsonl.partial", Path(folder) / "x.jsonl"
-                sink = SpoolSink(spool, info, models={}, lifted=lifted, overwrite=False)
+                sink = SpoolSink(spool, info, Provenance(lifted=lifted))
                 for result in results:
                     sink.write(result)
                 sink.close()
@@ -91,7 +91,7 @@ def both(path: Path, folder: Path, **settings: Any) -> Iterator[tuple[str, list[
     source = open_source(path)
     networks = Networks(Settings(**settings), source.info)
     spool, out = folder / "x.jsonl.partial", folder / "x.jsonl"
-    sink = SpoolSink(spool, source.info, models=networks.describe(), lifted=networks.lifted, overwrite=True)
+    sink = SpoolSink(spool, source.info, Provenance(networks.describe(), lifted=networks.lifted), overwrite=True)
     report = run(source, make_stages(networks, source.info), [sink])
     begin = time.monotonic()
     refine(spool, out, lifted=networks.lifted, network=networks.lifter)

@@ -38,7 +38,7 @@ from .refine import Interrupted
 from .refine.run import SecondPass
 from .replay import replay
 from .settings import Outputs, Settings
-from .sinks.data import open_data, read_results
+from .sinks.data import Provenance, open_data, read_results
 from .sinks.progress import ProgressSink, summary
 from .sinks.video import open_overlay
 from .sinks.viewer import ViewerSink
@@ -206,8 +206,8 @@ def make_writers(outputs: Outputs, networks: Networks, info: SourceInfo, live: b
     if outputs.save is not None:
         path = None if outputs.save == "-" else Path(outputs.save)
         mode = "live" if live else "offline"
-        models, lifted = networks.describe(), networks.lifted
-        sinks.append(open_data(path, info, models=models, mode=mode, lifted=lifted, overwrite=outputs.overwrite, run=run))
+        provenance = Provenance(networks.describe(), mode, networks.lifted, run)
+        sinks.append(open_data(path, info, provenance, overwrite=outputs.overwrite))
     if outputs.out is not None:
         sinks.append(open_overlay(Path(outputs.out), info, overwrite=outputs.overwrite, lifted=networks.lifted))
     return sinks

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rtpose.sinks.data import open_data
+from rtpose.sinks.data import Provenance, open_data
 from rtpose.source import SourceInfo
 from rtpose.stages.lift import NAMES
 from rtpose.types import Bodies, Result
@@ -33,7 +33,7 @@ def save_walk(
     all_joints: those of the body, too, as the lifter gives them.
     """
     info = SourceInfo(source, walkers.width, walkers.height, Fraction(30), Fraction(1, 90000))
-    sink = open_data(path, info, models={}, mode="offline", lifted=walkers.lifted if lifted else None)
+    sink = open_data(path, info, Provenance(lifted=walkers.lifted if lifted else None))
     results = []
     for index, time in enumerate(times):
         result = walkers.result(0, ids(index), at=time)

@@ -20,7 +20,7 @@ from rtpose.body.model import Lifted, load_body
 from rtpose.export import export
 from rtpose.reference import truth
 from rtpose.runs import read_run
-from rtpose.sinks.data import open_data
+from rtpose.sinks.data import Provenance, open_data
 from rtpose.source import SourceInfo
 from rtpose.stages.lift import NAMES
 from rtpose.types import Bodies, Frame, People, Result
@@ -62,9 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readers")
     camera = Camera(*truth().camera.tolist(), origin="truth")
     info = SourceInfo("clip.mp4", 640, 480, Fraction(30), Fraction(1, 30))
-    sink = open_data(
-        folder / "run.jsonl", info, models={}, mode="offline", lifted=Lifted(load_body(), lambda width, height: camera)
-    )
+    sink = open_data(folder / "run.jsonl", info, Provenance(lifted=Lifted(load_body(), lambda width, height: camera)))
     for result in true_results():
         sink.write(result)
     sink.close()

@@ -18,7 +18,7 @@ from rtpose.doctor import BOUNDS
 from rtpose.measures import measure
 from rtpose.reference import CLIP, compare, truth
 from rtpose.runs import Person, Run, read_run
-from rtpose.sinks.data import open_data
+from rtpose.sinks.data import Provenance, open_data
 from rtpose.source import SourceInfo
 from rtpose.types import Result
 
@@ -55,7 +55,7 @@ def test_measures_are_as_sure_as_they_say(results: list[Result], tmp_path: Path)
     known, body = truth(), load_body()
     camera = Camera(*known.camera.tolist(), origin="truth")
     info = SourceInfo("clip.mp4", 640, 480, Fraction(30), Fraction(1, 30))
-    sink = open_data(tmp_path / "run.jsonl", info, models={}, mode="offline", lifted=Lifted(body, lambda width, height: camera))
+    sink = open_data(tmp_path / "run.jsonl", info, Provenance(lifted=Lifted(body, lambda width, height: camera)))
     for result in results:
         sink.write(result)
     sink.close()

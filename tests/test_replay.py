@@ -18,7 +18,7 @@ from rtpose.body.model import Lifted
 from rtpose.errors import InputError
 from rtpose.render import draw
 from rtpose.replay import Player, replay
-from rtpose.sinks.data import open_data, read_results
+from rtpose.sinks.data import Provenance, open_data, read_results
 from rtpose.sinks.video import open_overlay
 from rtpose.source import SourceInfo, open_source
 
@@ -45,7 +45,7 @@ def folder(walkers: Walkers, tmp_path_factory: pytest.TempPathFactory) -> Path:
     clip.close()
     info = replace(nothing, name=str(folder / "walk.mp4"))
     for name, lifted in (("walk.npz", walkers.lifted), ("walk.jsonl", walkers.lifted), ("flat.jsonl", None)):
-        data = open_data(folder / name, info, models={}, mode="offline", lifted=lifted)
+        data = open_data(folder / name, info, Provenance(lifted=lifted))
         for result in results:
             data.write(result if lifted else replace(result, bodies=None))
         data.close()
@@ -147,9 +147,7 @@ def test_files_that_do_not_fit(folder: Path, walkers: Walkers, tmp_path: Path) -
         replay(tmp_path / "nowhere.npz")
 
     lifted = Lifted(replace(walkers.body, name="SMPL_NEUTRAL.pkl", sha256="0" * 64), camera_for)
-    data = open_data(
-        tmp_path / "smpl.jsonl", SourceInfo("", 320, 240, Fraction(30), Fraction(1)), models={}, mode="offline", lifted=lifted
-    )
+    data = open_data(tmp_path / "smpl.jsonl", SourceInfo("", 320, 240, Fraction(30), Fraction(1)), Provenance(lifted=lifted))
     data.write(walkers.result(0))
     data.close()
     with pytest.raises(InputError, match=r"was made with the body SMPL_NEUTRAL\.pkl .*give --body-model"):

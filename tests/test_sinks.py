@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from rtpose.errors import EndedEarly, InputError, RtposeError, Stop
 from rtpose.pipeline import Sink, run_inline
-from rtpose.sinks.data import JsonLinesSink, Records, read_results
+from rtpose.sinks.data import JsonLinesSink, Provenance, Records, read_results
 from rtpose.sinks.video import PictureSink, VideoSink, open_overlay
 from rtpose.sinks.window import WindowSink
 from rtpose.source import SourceInfo, open_source
@@ -66,7 +66,7 @@ def fill(sink: Sink, results: list[Result]) -> None:
 
 
 def json_sink(path: Path | None, **more: Any) -> JsonLinesSink:
-    return JsonLinesSink(path, INFO, models={"keypoints": "thunder"}, mode="offline", **more)
+    return JsonLinesSink(path, INFO, Provenance({"keypoints": "thunder"}), **more)
 
 
 # --- JSON Lines ---
@@ -372,7 +372,7 @@ sys.path[:0] = [{tests!r}, {root!r}]
 from pathlib import Path
 from rtpose.source import open_source
 from rtpose.sinks.video import open_overlay
-from rtpose.sinks.data import JsonLinesSink
+from rtpose.sinks.data import JsonLinesSink, Provenance
 from rtpose.pipeline import run_inline
 from rtpose.errors import RtposeError
 clip, video, data, limit = sys.argv[1:]
@@ -385,7 +385,7 @@ def slow(result):
 source = open_source(clip)
 sinks = []
 if video != "-": sinks.append(open_overlay(Path(video), source.info, overwrite=False))
-if data != "-": sinks.append(JsonLinesSink(Path(data), source.info, models={{}}, mode="offline"))
+if data != "-": sinks.append(JsonLinesSink(Path(data), source.info, Provenance()))
 try:
     run_inline(source, [slow], sinks)
 except RtposeError as error:

@@ -14,7 +14,7 @@ from ..pipeline import Control, Sink, run
 from ..replay import Player
 from ..settings import Outputs
 from ..sinks import check_output
-from ..sinks.data import ENDINGS, SPOOL, read_results, save_arrays
+from ..sinks.data import ENDINGS, SPOOL, Provenance, read_results, save_arrays
 from ..sinks.spool import SpoolSink
 from ..sinks.video import open_overlay
 from ..source import InfoSource, SourceInfo
@@ -56,7 +56,7 @@ class SecondPass:
             beside = Path(self._folder.name) / "results" if self._folder is not None else Path()
         self.spool = beside.with_name(beside.name + SPOOL)
         self._lines = beside if beside.suffix.lower() == ".jsonl" else beside.with_name(beside.name + ".refined")
-        self.sink = SpoolSink(self.spool, info, models=models, lifted=lifted, overwrite=outputs.overwrite, run=run)
+        self.sink = SpoolSink(self.spool, info, Provenance(models, "offline", lifted, run), overwrite=outputs.overwrite)
 
     def finish(self, control: Control, progress: Sink) -> Summary:
         """Refine what was spooled and write the outputs. Raises Interrupted when `control` is told to stop: the spool stays."""

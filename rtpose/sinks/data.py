@@ -8,7 +8,7 @@ import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,53 +31,43 @@ STATUS_NAMES = tuple(s.name.lower() for s in Status)
 PIXEL_DECIMALS, SCORE_DECIMALS, METRE_DECIMALS, RADIAN_DECIMALS = 2, 4, 5, 5
 
 
-def open_data(
-    path: Path | None,
-    info: SourceInfo,
-    *,
-    models: Mapping[str, str],
-    mode: str,
-    lifted: Lifted | None = None,
-    overwrite: bool = False,
-    run: str | None = None,
-) -> Sink:
+@dataclass(frozen=True)
+class Provenance:
+    """How results come about, for their header. models: what computes them, by task. mode: "live" or "offline". lifted: where there
+    are bodies. run: by what the run is known again, see `rtpose.journal.fingerprint`."""
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    mode: str = "offline"
+    lifted: Lifted | None = None
+    run: str | None = None
+
+
+def open_data(path: Path | None, info: SourceInfo, provenance: Provenance, *, overwrite: bool = False) -> Sink:
     """The sink for `--save`: JSON Lines (None: to the standard output), or an .npz. Arguments as for `JsonLinesSink`."""
     if path is not None:
         check_output(path, ENDINGS, overwrite=overwrite, source=info.path)
     if path is not None and path.suffix.lower() == ".npz":
-        return NpzSink(path, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite, run=run)
-    return JsonLinesSink(path, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite, run=run)
+        return NpzSink(path, info, provenance, overwrite=overwrite)
+    return JsonLinesSink(path, info, provenance, overwrite=overwrite)
 
 
 class JsonLinesSink:
     """Writes a header and one line a frame, each whole and handed to the system at once, so that a crash loses nothing written.
 
     path: a file, which is made (or emptied) at the first frame, or None for standard output. Raises InputError at once if it
-    cannot be written. models: what computed the results, for the header, by task. mode: "live" or "offline". lifted: where there
-    are bodies. run: by what the run is known again, see `rtpose.journal.fingerprint`.
+    cannot be written.
     """
 
     name = "save"
     latest = False
     main_thread = False
 
-    def __init__(
-        self,
-        path: Path | None,
-        info: SourceInfo,
-        *,
-        models: Mapping[str, str],
-        mode: str,
-        lifted: Lifted | None = None,
-        overwrite: bool = False,
-        run: str | None = None,
-    ) -> None:
+    def __init__(self, path: Path | None, info: SourceInfo, provenance: Provenance, *, overwrite: bool = False) -> None:
         if path is not None:
             check_output(path, (".jsonl", SPOOL), overwrite=overwrite, source=info.path)
         elif sys.stdout is None:
             raise InputError("the standard output is closed: --save a file")
-        self._path, self._info, self._models, self._mode, self._lifted = path, info, dict(models), mode, lifted
-        self._run = run
+        self._path, self._info, self._provenance = path, info, provenance
         self._file = -1
         self._written = 0
 
@@ -106,6 +96,7 @@ class JsonLinesSink:
         return frame_record(Record(frame.index, frame.time, frame.file, result.people, result.bodies))
 
     def _header(self, result: Result) -> dict[str, Any]:
+        known = self._provenance
         header: dict[str, Any] = {
             "rtpose": VERSION,
             "source": self._info.name,
@@ -113,16 +104,16 @@ class JsonLinesSink:
             "height": self._info.height,
             "skeleton": "coco17",
             "keypoint_names": KEYPOINT_NAMES,
-            "models": self._models,
-            "mode": self._mode,
+            "models": dict(known.models),
+            "mode": known.mode,
         }
-        if self._run is not None:
-            header["run"] = self._run
+        if known.run is not None:
+            header["run"] = known.run
         if result.bodies is not None:
             header["joints3d_names"] = result.bodies.joint_names
-        if self._lifted is not None:
-            header["body"] = {"name": self._lifted.body.name, "sha256": self._lifted.body.sha256}
-            header["camera"] = asdict(self._lifted.camera(self._info.width, self._info.height))
+        if known.lifted is not None:
+            header["body"] = {"name": known.lifted.body.name, "sha256": known.lifted.body.sha256}
+            header["camera"] = asdict(known.lifted.camera(self._info.width, self._info.height))
         return header
 
     def _line(self, record: Mapping[str, Any]) -> None:
@@ -152,20 +143,10 @@ class NpzSink:
     latest = False
     main_thread = False
 
-    def __init__(
-        self,
-        path: Path,
-        info: SourceInfo,
-        *,
-        models: Mapping[str, str],
-        mode: str,
-        lifted: Lifted | None = None,
-        overwrite: bool = False,
-        run: str | None = None,
-    ) -> None:
+    def __init__(self, path: Path, info: SourceInfo, provenance: Provenance, *, overwrite: bool = False) -> None:
         check_output(path, (".npz",), overwrite=overwrite, source=info.path)
         self._path, self._spool = path, path.with_name(path.name + SPOOL)
-        self._lines = JsonLinesSink(self._spool, info, models=models, mode=mode, lifted=lifted, overwrite=overwrite, run=run)
+        self._lines = JsonLinesSink(self._spool, info, provenance, overwrite=overwrite)
         self._begun = False
 
     def write(self, result: Result) -> None:
@@ -195,8 +176,8 @@ def save_arrays(lines: Path, path: Path) -> None:
     }
     if any(r.file is not None for r in records):
         arrays["file"] = np.array([r.file or "" for r in records])
-    for name, field in _PEOPLE_ARRAYS.items():
-        arrays[name] = np.concatenate([getattr(People.none(), field), *(getattr(r.people, field) for r in records)])
+    for name, people in _PEOPLE_ARRAYS.items():
+        arrays[name] = np.concatenate([getattr(People.none(), people), *(getattr(r.people, people) for r in records)])
     if header.joints3d_names is not None:
         lifted = [(end, r.bodies) for end, r in zip(ends, records, strict=True) if r.bodies is not None and r.bodies.betas.size]
         betas = lifted[0][1].betas.shape[1] if lifted else 0

@@ -10,11 +10,10 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
-from ..body.model import Lifted
 from ..source import SourceInfo
 from ..stages.keypoints import CROP, clothes, cut, square_crops
 from ..types import U8, Result
-from .data import JsonLinesSink
+from .data import JsonLinesSink, Provenance
 
 _CROP_SIDE = 48
 """Side, px, of the crops from which the clothes' colours are taken."""
@@ -24,20 +23,11 @@ class SpoolSink(JsonLinesSink):
     """Spools the causal results into JSON Lines that anybody can read, with two fields more, for `rtpose.refine`.
 
     A person has `colours`: nine numbers 0..255, RGB of chest, waist and thighs. A frame has `cuts` where shots were found to begin:
-    their frame numbers, which lie a little back. The other arguments are those of `JsonLinesSink`.
+    their frame numbers, which lie a little back. Arguments as for `JsonLinesSink`.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        info: SourceInfo,
-        *,
-        models: dict[str, str],
-        lifted: Lifted | None,
-        overwrite: bool,
-        run: str | None = None,
-    ) -> None:
-        super().__init__(path, info, models=models, mode="offline", lifted=lifted, overwrite=overwrite, run=run)
+    def __init__(self, path: Path, info: SourceInfo, provenance: Provenance, *, overwrite: bool = False) -> None:
+        super().__init__(path, info, provenance, overwrite=overwrite)
         self._shots = Shots(float(info.rate))
 
     def _record(self, result: Result) -> dict[str, Any]:

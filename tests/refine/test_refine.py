@@ -15,10 +15,10 @@ from rtpose.body.model import Lifted, load_body
 from rtpose.errors import InputError
 from rtpose.models import find
 from rtpose.refine import refine
-from rtpose.sinks.data import Record, read_results
+from rtpose.sinks.data import Provenance, Record, read_results
 from rtpose.sinks.spool import Shots, SpoolSink
 from rtpose.source import SourceInfo
-from rtpose.stages.lift import Lifter
+from rtpose.stages.lift import Lifter, Network
 from rtpose.stages.smooth import Smoother
 from rtpose.types import F32, F64, Frame, People, Result, Status
 
@@ -49,9 +49,11 @@ def results(keypoints: F32, times: F64, absent: range = range(0)) -> list[Result
     ]
 
 
-def refined(folder: Path, frames: list[Result], cut: int | None = None, **bodies: object) -> list[Record]:
+def refined(
+    folder: Path, frames: list[Result], cut: int | None = None, *, lifted: Lifted | None = None, network: Network | None = None
+) -> list[Record]:
     spool, out = folder / "x.jsonl.partial", folder / "x.jsonl"
-    sink = SpoolSink(spool, INFO, models={}, lifted=bodies.get("lifted"), overwrite=True)  # type: ignore[arg-type]
+    sink = SpoolSink(spool, INFO, Provenance(lifted=lifted), overwrite=True)
     for frame in frames:
         sink.write(frame)
     sink.close()
@@ -59,7 +61,7 @@ def refined(folder: Path, frames: list[Result], cut: int | None = None, **bodies
         lines = spool.read_text().splitlines(keepends=True)
         lines[cut + 3] = lines[cut + 3].replace("}\n", f',"cuts":[{cut}]}}\n')
         spool.write_text("".join(lines))
-    refine(spool, out, **bodies)  # type: ignore[arg-type]
+    refine(spool, out, lifted=lifted, network=network)
     header, records = read_results(out)
     assert header.mode == "refined"
     return list(records)

@@ -16,7 +16,7 @@ import pytest
 
 from rtpose.errors import InputError, RtposeError
 from rtpose.pipeline import Sink
-from rtpose.sinks.data import ENDINGS, NpzSink, open_data, read_results, save_arrays
+from rtpose.sinks.data import ENDINGS, NpzSink, Provenance, open_data, read_results, save_arrays
 from rtpose.source import SourceInfo
 from rtpose.types import Result
 
@@ -35,7 +35,7 @@ def info(walkers: Walkers) -> SourceInfo:
 
 
 def sink(path: Path, walkers: Walkers, **more: bool) -> Sink:
-    return open_data(path, info(walkers), models={"lifter": "gauss"}, mode="offline", lifted=walkers.lifted, **more)
+    return open_data(path, info(walkers), Provenance({"lifter": "gauss"}, lifted=walkers.lifted), **more)
 
 
 def results(walkers: Walkers) -> list[Result]:
@@ -119,7 +119,7 @@ def test_nobody_at_all(bodies: bool, walkers: Walkers, tmp_path: Path) -> None:
 
 def test_keypoints_alone_make_an_npz_too(walkers: Walkers, tmp_path: Path) -> None:
     path = tmp_path / "flat.npz"
-    writer = open_data(path, info(walkers), models={}, mode="offline")
+    writer = open_data(path, info(walkers), Provenance())
     writer.write(replace(walkers.result(0), bodies=None))
     writer.close()
     header, records = read_results(path)
