@@ -87,14 +87,15 @@ def joints(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 SOME = [0, 17, 44, 89]
 
 
-def _said(words: list[str]) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+def _said(words: list[str], folder: Path) -> str:
+    """What a program says that runs in the folder: some leave their logs where they are called."""
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
 
 def _blender(path: Path, times: list[float], out: Path) -> Any:
-    _said([python_with("blender", BLENDER), str(HERE / "blender_reads.py"), str(path), str(out), *map(str, times)])
+    _said([python_with("blender", BLENDER), str(HERE / "blender_reads.py"), str(path), str(out), *map(str, times)], out.parent)
     return np.load(out)
 
 
@@ -157,7 +158,8 @@ def test_opensim_reads_the_markers(folder: Path, tmp_path: Path) -> None:
     run = read_run(folder / "run.jsonl")
     for who in (1, 2):
         out = tmp_path / f"{who}.npz"
-        _said([python_with("opensim", OPENSIM), str(HERE / "opensim_reads.py"), str(folder / f"person-{who}.trc"), str(out)])
+        words = [python_with("opensim", OPENSIM), str(HERE / "opensim_reads.py"), str(folder / f"person-{who}.trc"), str(out)]
+        _said(words, tmp_path)
         got = np.load(out)
         assert tuple(got["names"]) == run.header.joints3d_names
         assert got["units"].tolist() == ["m", "meters"]
