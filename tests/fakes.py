@@ -17,6 +17,12 @@ class Boom(Exception):
     """What the fakes raise."""
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    """Return when it is true; how long that takes is not what is tested."""
+    while not true():
+        time.sleep(0.001)
+
+
 class FakeSource:
     """`count` frames (None: until closed), one every `interval` seconds; raises `error` in place of frame `fail_at`."""
 
@@ -27,6 +33,7 @@ class FakeSource:
     ) -> None:
         self.count, self.interval, self.fail_at, self.error = count, interval, fail_at, error
         self.closed = threading.Event()
+        self.given = 0
 
     def frames(self) -> Iterator[Frame]:
         index = 0
@@ -37,6 +44,7 @@ class FakeSource:
                 return
             if index == self.fail_at:
                 raise self.error("source broke")
+            self.given += 1
             yield Frame(index, index / 30, PICTURE, time.monotonic_ns())
             index += 1
         if index == self.fail_at:

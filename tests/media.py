@@ -134,6 +134,15 @@ def times_of(path: Path) -> tuple[list[float], list[float]]:
     return video, sound
 
 
+def playable(path: Path) -> int:
+    """How many frames of a video play before the place where a program was killed in the middle of a write."""
+    count = 0
+    with contextlib.suppress(av.error.InvalidDataError), av.open(str(path)) as container:
+        for _ in container.decode(video=0):
+            count += 1
+    return count
+
+
 def send(clip: Path, url: Any, form: str, options: dict[str, str]) -> None:
     """Send the coded packets of a clip to `url` (or a file object), each at its time."""
     with av.open(str(clip)) as source, av.open(url, "w", format=form, options=options) as out:
@@ -161,6 +170,8 @@ class RtspCamera(threading.Thread):
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         self._client: socket.socket | None = None
+        self.sent = 0
+        """Pictures, to the client of the moment."""
         self.start()
 
     def hang_up(self) -> None:
@@ -200,18 +211,21 @@ class RtspCamera(threading.Thread):
         return False
 
     def _play(self, client: socket.socket) -> None:
-        send(self._clip, _Interleaved(client), "rtp", {"packetsize": "1400"})
+        self.sent = 0
+        send(self._clip, _Interleaved(self, client), "rtp", {"packetsize": "1400"})
 
 
 class _Interleaved:
     """A file to which FFmpeg writes one RTP packet at a time."""
 
-    def __init__(self, client: socket.socket) -> None:
-        self._client = client
+    def __init__(self, camera: RtspCamera, client: socket.socket) -> None:
+        self._camera, self._client = camera, client
 
     def write(self, packet: bytes) -> int:
         rtcp = 192 <= packet[1] <= 223
         self._client.sendall(struct.pack(">cBH", b"$", int(rtcp), len(packet)) + bytes(packet))
+        last_of_picture = not rtcp and packet[1] >= 128
+        self._camera.sent += last_of_picture
         return len(packet)
 
 

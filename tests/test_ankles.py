@@ -59,7 +59,7 @@ people = st.lists(keypoint, min_size=17, max_size=17).map(lambda rows: np.array(
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", ["paper", "default"])
 @given(measured=people)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_ankle_at_or_above_the_gate_moves(name: str, network: str, measured: NDArray[np.float32]) -> None:
     loaded = weights(name, network)
     found, moved = stage.correct(loaded, measured, 640, 480)
@@ -71,7 +71,7 @@ def test_no_ankle_at_or_above_the_gate_moves(name: str, network: str, measured: 
 
 
 @given(scale=st.floats(0.2, 4), dx=st.floats(-100, 100), dy=st.floats(-100, 100), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_features_do_not_depend_on_size_and_place(scale: float, dx: float, dy: float, seed: int) -> None:
     measured = person(0.5)
     measured[:, :2] += np.random.default_rng(seed).normal(0, 10, (17, 2))

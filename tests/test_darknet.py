@@ -238,7 +238,7 @@ def test_importing_makes_a_network_that_is_found_by_name(tiny: tuple[Path, Path]
 
 
 @given(st.integers(-400, 400).filter(bool))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_weights_of_another_length_are_refused_with_both_sizes(tmp_path_factory: pytest.TempPathFactory, change: int) -> None:
     folder = tmp_path_factory.mktemp("length")
     cfg, weights = folder / "a.cfg", folder / "a.weights"

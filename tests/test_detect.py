@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
@@ -86,7 +86,6 @@ def test_the_input_is_as_the_network_fixes_it() -> None:
     assert session.seen[0].shape == (1, 416, 416, 3)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 30)] * 4), max_size=12), st.floats(0.1, 0.9))
 def test_suppression_keeps_a_box_unless_a_better_kept_one_overlaps(corners: list[tuple[int, ...]], overlap: float) -> None:
     boxes = np.array([(min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1) for a, b, c, d in corners], np.float32).reshape(-1, 4)

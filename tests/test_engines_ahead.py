@@ -44,7 +44,7 @@ def random_hmr_network(path: Path) -> None:
     register(path, name="hmr", task="hmr", **card)
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

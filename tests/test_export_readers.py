@@ -27,7 +27,7 @@ from rtpose.types import Bodies, Frame, People, Result
 
 from .environments import node_with, python_with
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 BLENDER = "bpy==5.0.1"

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from .conftest import REPOSITORY
+from .media import playable
 
 FRAMES, AT, LONG = 30, 17, 1500
 KINDS = ("raises", "ends", "interrupt", "slow", "kill")
@@ -87,14 +88,17 @@ def saved_frames(path: Path, *, killed: bool = False) -> list[int]:
         return [int(frame) for frame in arrays["frame"]]
 
 
-def drawn_frames(path: Path) -> int:
-    """How many frames of the video, or pictures in the folder, decode: all that are there must."""
+def drawn_frames(path: Path, *, killed: bool = False) -> int:
+    """How many frames of the video, or pictures in the folder, decode: all that are there must, but of a video that was being
+    written when the run was killed."""
     if path.is_dir():
         pictures = list(path.glob("*.jpg"))
         assert all(cv2.imread(str(picture)) is not None for picture in pictures)
         return len(pictures)
     if not path.exists() or path.stat().st_size == 0:
         return 0
+    if killed:
+        return playable(path)
     with av.open(str(path)) as container:
         return sum(1 for _ in container.decode(video=0))
 
@@ -117,10 +121,9 @@ def test_fault(outfit: str, place: str, kind: str, mode: str, tmp_path: Path, re
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     if outfit in ("viewer", "window"):
         environment["DISPLAY"] = request.getfixturevalue("virtual_display")
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment)
     frames = saved_frames(save, killed=kind == "kill")
-    # The encoder holds the last frames; a process killed before it gave any leaves no video.
-    shown = 0 if kind == "kill" and len(frames) <= 5 and not pictures else drawn_frames(out)
+    shown = drawn_frames(out, killed=kind == "kill")
     offline = mode == "--causal"
     stage_broke = place not in SINKS
     assert frames == sorted(set(frames))
@@ -130,6 +133,8 @@ def test_fault(outfit: str, place: str, kind: str, mode: str, tmp_path: Path, re
 
     if kind == "kill":
         assert done.returncode == -9
+        # Three frames may wait before the video, one is being written, and the encoder holds the last ones.
+        assert shown >= len(frames) - 8
         if stage_broke and offline:
             # Frames that other threads had in hand when the process died were not written yet.
             assert len(frames) <= AT
@@ -189,7 +194,7 @@ def close_button(display: str, window: int) -> None:
 def press_until_it_ends(run: subprocess.Popen[str], window: str, environment: dict[str, str]) -> None:
     """Press q in the window, as somebody would: again, if the window was not ready for it."""
     for _ in range(30):
-        subprocess.run(["xdotool", "windowfocus", window, "key", "q"], timeout=60, env=environment, capture_output=True)
+        subprocess.run(["xdotool", "windowfocus", window, "key", "q"], env=environment, capture_output=True)
         with suppress(subprocess.TimeoutExpired):
             run.wait(timeout=2)
             return
@@ -221,14 +226,12 @@ def test_a_closed_window_ends_the_run_and_every_file_is_whole(
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, env=environment) as run:
         search = ["xdotool", "search", "--sync", "--onlyvisible", "--name", "^rtpose"]
         try:
-            window = subprocess.run(
-                search, check=True, capture_output=True, text=True, timeout=60, env=environment
-            ).stdout.split()[0]
+            window = subprocess.run(search, check=True, capture_output=True, text=True, env=environment).stdout.split()[0]
             if how == "q":
                 press_until_it_ends(run, window, environment)
             else:
                 close_button(virtual_display, int(window))
-            said = run.communicate(timeout=60)[1]
+            said = run.communicate()[1]
         finally:
             run.kill()
     assert run.returncode == 0, said
@@ -242,7 +245,7 @@ def test_a_closed_window_ends_the_run_and_every_file_is_whole(
 def test_a_refined_run_leaves_what_it_knew(kind: str, person_clip: Path, tmp_path: Path) -> None:
     save, spool = tmp_path / "people.jsonl", tmp_path / "people.jsonl.partial"
     command = [sys.executable, "-m", "tests.faulty", "keypoints", kind, str(AT), str(person_clip), "--save", str(save)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == {"interrupt": 130, "raises": 1, "kill": -9}[kind], done.stderr
     # Ctrl-C finishes the file with what was read; after a fault the causal results stay.
     left, gone = (save, spool) if kind == "interrupt" else (spool, save)

@@ -38,7 +38,7 @@ class Machine:
 
 
 @given(st.floats(0.001, 0.2), st.floats(5, 60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_steady_load_finds_its_level_and_stays(cost: float, target: float) -> None:
     governor = Governor(STEPS, target=target)
     machine = Machine(lambda now: cost, governor)
@@ -56,7 +56,7 @@ def test_a_steady_load_finds_its_level_and_stays(cost: float, target: float) -> 
 
 
 @given(st.floats(0.06, 0.2), st.floats(0.001, 0.02))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_what_was_saved_is_given_back_when_the_load_ends(heavy: float, light: float) -> None:
     governor = Governor(STEPS)
     machine = Machine(lambda now: heavy if now < 60 else light, governor)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
@@ -192,7 +192,6 @@ def mirror(pose: NDArray[np.float32]) -> NDArray[np.float32]:
     return other
 
 
-@settings(deadline=None)
 @given(poses)
 def test_a_mirrored_look_that_agrees_changes_nothing_and_one_that_does_not_lowers_confidence(pose: NDArray[np.float32]) -> None:
     same = pose.copy()
@@ -206,7 +205,6 @@ def test_a_mirrored_look_that_agrees_changes_nothing_and_one_that_does_not_lower
     assert (mixed[:, :, 2] < pose[:, :, 2]).all()
 
 
-@settings(deadline=None)
 @given(poses, st.floats(0.01, 0.4))
 def test_more_confidence_of_the_network_is_more_chance_and_outside_is_none(pose: NDArray[np.float32], more: float) -> None:
     table = CALIBRATIONS["movenet"]

@@ -203,7 +203,6 @@ def test_the_script_makes_the_bundled_networks_from_plain_ones(shared: Path, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_the_script_makes_the_bundled_networks_from_the_published_packages(tmp_path: Path) -> None:
     made = export(tmp_path / "out")
     assert made == bundled(made)

@@ -23,6 +23,7 @@ from rtpose.sinks.video import open_overlay
 from rtpose.source import SourceInfo, open_source
 
 from .bodies import Walkers
+from .fakes import wait_until
 
 FRAMES = 12
 
@@ -118,16 +119,16 @@ def test_its_pace_is_that_of_the_times_and_it_waits_while_held(folder: Path) -> 
     thread = threading.Thread(target=watch)
     begun = time.monotonic()
     thread.start()
+    held.wait()
     time.sleep(0.5)
     assert len(seen) == 4
     held.clear()
-    while len(seen) < FRAMES and time.monotonic() < begun + 60:
-        time.sleep(0.01)
+    wait_until(lambda: len(seen) == FRAMES)
     assert time.monotonic() - begun > 0.5 + (FRAMES - 5) / 30
     time.sleep(0.1)
     assert thread.is_alive(), "the last picture stays until somebody closes the window"
     player.close()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 

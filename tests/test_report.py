@@ -25,7 +25,7 @@ from rtpose.runs import read_run
 from .bodies import Walkers
 from .conftest import REPOSITORY
 from .environments import node_with
-from .media import BITS, make_clip, number_of, times_of
+from .media import make_clip, number_of, times_of
 from .saved import save_walk
 
 FRAMES = 36
@@ -139,7 +139,7 @@ def test_what_cannot_be(folder: Path, tmp_path: Path) -> None:
 
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "rtpose", "report", str(folder / "run.jsonl"), "--out", str(tmp_path / "page.html")]
-    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "page.html")
 
@@ -152,7 +152,7 @@ def browse(page: Path, times: list[float], shots: Path) -> dict[str, Any]:
     script = shutil.copy(Path(__file__).with_name("report_page.js"), home)
     shots.mkdir(exist_ok=True)
     words = ["node", str(script), str(page), str(shots), *map(str, times)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -164,20 +164,11 @@ def shots_folder(tmp_path: Path, name: str) -> Path:
     return Path(kept) / name if kept else tmp_path / "shots"
 
 
-def number_in(picture: dict[str, Any]) -> int:
-    """As `media.number_of`, from grey levels."""
-    width = picture["width"]
-    grey, block = np.array(picture["grey"]).reshape(-1, width), width // BITS
-    middle = grey[block // 2, block // 2 : BITS * block : block]
-    return sum(int(value > 127) << bit for bit, value in enumerate(middle))
-
-
 def different(a: list[list[int]], b: list[list[int]]) -> float:
     return float(np.abs(np.array(a, float) - np.array(b, float)).mean())
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_a_browser_shows_it(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     report([folder / "run.jsonl"], page)
@@ -197,7 +188,7 @@ def test_a_browser_shows_it(folder: Path, tmp_path: Path) -> None:
     assert all(width > 0 for width, _ in found["tiles"])
     for row, seen in zip(rows, found["seen"], strict=True):
         assert seen["rows"] == [row]
-        assert number_in(seen["pictures"][0]) == row, "the video shows this record's picture"
+        assert seen["pictures"] == [row], "the video shows this record's picture"
         for who, got in zip((1, 2), seen["vertices"][0], strict=True):
             person = run.people[who]
             at = np.flatnonzero(person.rows == row)
@@ -216,7 +207,6 @@ def test_a_browser_shows_it(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_a_browser_shows_two_runs_and_what_is_missing(folder: Path, tmp_path: Path) -> None:
     alone = tmp_path / "other.jsonl"
     save_walk(alone, Walkers(160, 120), read_run(folder / "run.jsonl").times.tolist(), ids=lambda i: (2,), all_joints=True)

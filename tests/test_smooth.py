@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -38,7 +38,6 @@ def walk(seed: int, count: int) -> list[NDArray[np.float32]]:
     return list(poses.astype(np.float32))
 
 
-@settings(deadline=None)
 @given(steps, seeds)
 def test_constant_stays_constant(intervals: list[float], seed: int) -> None:
     pose = walk(seed, 1)[0]
@@ -46,7 +45,6 @@ def test_constant_stays_constant(intervals: list[float], seed: int) -> None:
         np.testing.assert_allclose(person.keypoints[0], pose, rtol=1e-6)
 
 
-@settings(deadline=None)
 @given(steps, seeds, st.floats(0.1, 10), st.floats(-1000, 1000))
 def test_scaled_and_moved_input_gives_scaled_and_moved_output(
     intervals: list[float], seed: int, scale: float, shift: float
@@ -59,7 +57,6 @@ def test_scaled_and_moved_input_gives_scaled_and_moved_output(
         )
 
 
-@settings(deadline=None)
 @given(steps, seeds)
 def test_stays_within_what_was_seen_and_keeps_raw_and_confidence(intervals: list[float], seed: int) -> None:
     times, poses = np.cumsum(intervals).tolist(), walk(seed, len(intervals))
@@ -71,7 +68,6 @@ def test_stays_within_what_was_seen_and_keeps_raw_and_confidence(intervals: list
         np.testing.assert_array_equal(person.keypoints[0, :, 2], poses[k][:, 2])
 
 
-@settings(deadline=None)
 @given(seeds, st.floats(0.005, 0.1))
 def test_a_step_twice_as_long_does_what_two_steps_do(seed: int, interval: float) -> None:
     """From rest, a jump seen once after 2 dt and a jump seen at dt and 2 dt end near each other: time counts, not frames."""

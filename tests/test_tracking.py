@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -163,7 +163,6 @@ def test_who_has_no_pose_of_their_own_is_shown_in_pictures_only() -> None:
     assert shown(seen, np.stack([front, front]), independent=False) == [1, 1, 1]
 
 
-@settings(deadline=None)
 @given(st.floats(0.01, 0.99), st.floats(0.01, 0.99), st.floats(0, 1), st.floats(20, 600), st.floats(0.2, 5))
 def test_presence_is_a_chance_that_grows_with_what_speaks_for_it(
     score: float, sight: float, snug: float, side: float, scale: float
@@ -184,7 +183,6 @@ def stack(drawn: list[tuple[float, float, float]]) -> NDArray[np.float32]:
     return np.stack([pose(x, y, size) for x, y, size in drawn])
 
 
-@settings(deadline=None)
 @given(people, st.floats(-300, 300), st.floats(0.2, 5))
 def test_similarities_do_not_depend_on_place_and_scale(
     drawn: list[tuple[float, float, float]], shift: float, scale: float
@@ -201,7 +199,6 @@ def test_similarities_do_not_depend_on_place_and_scale(
     np.testing.assert_allclose(moved, box(poses[0]) + shift, atol=0.1)
 
 
-@settings(deadline=None)
 @given(people)
 def test_whoever_is_dropped_is_like_somebody_better_who_is_kept(drawn: list[tuple[float, float, float]]) -> None:
     poses = stack([*drawn, drawn[0]])
@@ -222,7 +219,6 @@ def test_assignment_is_one_to_one_and_never_below_the_least(rows: list[list[floa
     assert all(value[i, j] >= least for i, j in pairs)
 
 
-@settings(deadline=None)
 @given(people)
 def test_iou_of_boxes(drawn: list[tuple[float, float, float]]) -> None:
     boxes = np.stack([box(p) for p in stack(drawn)])

@@ -20,7 +20,6 @@ TUTORIAL = REPOSITORY / "docs" / "tutorial.md"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_every_command_of_the_tutorial(tmp_path: Path) -> None:
     commands = re.findall(r"```sh\n(.*?)```", TUTORIAL.read_text(), re.DOTALL)
     assert len(commands) == 7

@@ -598,8 +598,13 @@ function play(on) {
   if (on && state.time >= duration - 1e-3) seek(0);
   state.playing = on;
   $("play").textContent = on ? "Pause" : "Play";
-  for (const { video } of films) if (video) { if (on) video.play(); else video.pause(); }
+  for (const { video } of films) if (video) { if (on) video.play().catch(paused); else video.pause(); }
   if (on) requestAnimationFrame(now => { before = now; tick(now); }); else seek(state.time);
+}
+
+// A pause that comes before the video has begun is no fault.
+function paused(error) {
+  if (error.name !== "AbortError") throw error;
 }
 
 function stepBy(frames) {

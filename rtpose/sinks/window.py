@@ -77,5 +77,5 @@ def display() -> bool:
 @cache
 def _opens(places: tuple[str, ...]) -> bool:
     """Whether the display that the environment names answers, tried in another process: Qt kills the one in which it does not."""
-    trial = [sys.executable, "-c", "import cv2; cv2.namedWindow('rtpose')"]
+    trial = [sys.executable, "-c", "import cv2; cv2.namedWindow('trial')"]
     return subprocess.run(trial, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0

@@ -51,7 +51,7 @@ def main() -> None:
         wait(said, done)
 
     def wait(said: str, done: Callable[[], bool]) -> None:
-        for _ in range(200):
+        for _ in range(2400):
             if done():
                 print(said, flush=True)
                 return

@@ -94,7 +94,6 @@ def test_the_command(files: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     card = json.loads((tmp_path / "out" / "hmr.json").read_text())
