@@ -14,6 +14,7 @@ from rich.table import Table
 from . import __version__
 from .errors import INTERRUPTED, RtposeError
 from .settings import Outputs, Settings
+from .train import HMR_STEPS, LIFTER_STEPS
 
 app = App(
     name="rtpose",
@@ -560,7 +561,7 @@ def train_ankles(*, data: Path, out: Path, recipe: Literal["default", "paper"] =
 
 
 @train.command(name="lifter")
-def train_lifter(*, data: Path, out: Path, steps: int = 24000, seed: int = 0, without: tuple[str, ...] = ()) -> int:
+def train_lifter(*, data: Path, out: Path, steps: int = LIFTER_STEPS, seed: int = 0, without: tuple[str, ...] = ()) -> int:
     """Train the network that turns joints into bodies.
 
     Parameters
@@ -583,7 +584,7 @@ def train_lifter(*, data: Path, out: Path, steps: int = 24000, seed: int = 0, wi
 
 @train.command(name="hmr")
 def train_hmr(
-    *, images: Path, annotations: Path, checkpoint: Path, body_model: Path, out: Path, steps: int = 200, seed: int = 0
+    *, images: Path, annotations: Path, checkpoint: Path, body_model: Path, out: Path, steps: int = HMR_STEPS, seed: int = 0
 ) -> int:
     """Fine-tune HMR on pictures with labelled joints, by re-projection.
 

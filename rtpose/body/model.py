@@ -9,7 +9,6 @@ pelvis rotation diag(1, -1, -1).
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..archives import read_arrays
 from ..errors import InputError
 from ..types import F32, F64, I64, Bodies
 from .camera import Camera
@@ -147,14 +147,10 @@ class Lifted:
 def load_body(path: Path = BUNDLED) -> BodyModel:
     """Read a baked body. Raises InputError for a file that is none, or of another version."""
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError
-        with archive:
-            data = {name: archive[name] for name in archive.files}
+        data = read_arrays(path)
     except OSError as error:
         raise InputError(f"cannot read the body file {path}: {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile):
+    except ValueError:
         raise InputError(f"{path} is not a body file: expected the .npz that scripts/bake_body.py writes") from None
     version = int(data.get("version", np.int64(0)))
     if version != FORMAT:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ..archives import DAMAGED
 from ..errors import InputError
 from ..types import F64, KEYPOINT_NAMES
 from .model import JOINT_NAMES, BodyModel, Mesh, load_body
@@ -51,7 +52,7 @@ def open_body(path: Path) -> BodyModel:
     try:
         with zipfile.ZipFile(path) as archive:
             baked = "bind.npy" in archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except (*DAMAGED, OSError):
         baked = False
     return load_body(path) if baked else load_smpl(path)
 

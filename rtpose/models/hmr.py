@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ..archives import DAMAGED
 from ..errors import InputError
 from ..types import F32, F64
 from . import Model, exported_folder, file_sha256, models, register, verify
@@ -149,7 +150,7 @@ def _refuse_others(path: Path) -> None:
                 names = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
     except OSError as error:
         raise InputError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError):
+    except DAMAGED:
         raise InputError(f"{path} is no checkpoint of PyTorch, or is damaged: none of it was run") from None
     for mark, what in OTHERS.items():
         if mark in names:

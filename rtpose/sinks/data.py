@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..archives import read_arrays
 from ..body.camera import Camera
 from ..body.model import Lifted
 from ..errors import InputError, RtposeError, Stop
@@ -427,9 +428,8 @@ class _ArrayRecords(Records):
 
 def _read_arrays(path: Path) -> tuple[Header, Records]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: it is damaged, or no .npz of rtpose ({error})") from None
     header = _header(path, str(arrays.get("header", "")).encode() + b"\n")
     records = _ArrayRecords(path, header, arrays)

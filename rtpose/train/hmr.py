@@ -39,6 +39,7 @@ from ..source import read_picture
 from ..stages.hmr import CROP
 from ..stages.keypoints import cut, square_crops
 from ..types import F32
+from . import HMR_STEPS
 from .lifter import Places
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def train_hmr(
     body: BodyModel,
     folder: Path,
     *,
-    steps: int = 200,
+    steps: int = HMR_STEPS,
     stop: int | None = None,
     batch: int = 8,
     rate: float = 5e-5,

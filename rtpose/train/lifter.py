@@ -23,6 +23,7 @@ from ..body.model import BodyModel, load_body
 from ..errors import InputError
 from ..models import register
 from ..types import F64
+from . import LIFTER_STEPS
 from .mocap import HELD_OUT, TUNING, read_mocap
 from .people import read_people, read_pictures
 from .renders import make_renders, read_renders
@@ -32,7 +33,6 @@ KEEP_EVERY = 500
 """Steps after which state and curve are kept."""
 BATCH, SEEN, WILD = 148, 48, 60
 """Of a step: people of the mocap with made-up errors, people drawn and seen, people of COCO."""
-STEPS = 24000
 ABLATIONS = ("wild", "renders", "window", "errors")
 """What training can be told to do without: COCO's people, drawn people, all moments but now, the measured errors."""
 
@@ -254,7 +254,7 @@ def train_lifter(
     data: Path,
     folder: Path,
     *,
-    steps: int = STEPS,
+    steps: int = LIFTER_STEPS,
     stop: int | None = None,
     rate: float = 1.5e-3,
     seed: int = 0,

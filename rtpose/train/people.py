@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..archives import read_arrays
 from ..errors import InputError
 from ..types import F32, I64
 
@@ -36,13 +36,13 @@ class Labels:
 def read_people(path: Path, without: Collection[int] = ()) -> Labels:
     """The people of an .npz file, less those in the pictures `without`. Raises InputError where it is not such a file."""
     try:
-        with np.load(path) as file:
-            keypoints, boxes = file["keypoints"].astype(np.float32), file["bbox_xywh"].astype(np.float32)
-            images, sizes = file["image_id"].astype(np.int64), file["size_wh"].astype(np.float32)
+        file = read_arrays(path)
+        keypoints, boxes = file["keypoints"].astype(np.float32), file["bbox_xywh"].astype(np.float32)
+        images, sizes = file["image_id"].astype(np.int64), file["size_wh"].astype(np.float32)
         for array, shape in ((keypoints, (17, 3)), (boxes, (4,)), (images, ()), (sizes, (2,))):
             if array.shape != (len(images), *shape):
                 raise ValueError(f"an array is {array.shape}, not {(len(images), *shape)}")
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} holds no labelled people (keypoints, bbox_xywh, image_id, size_wh): {error}") from None
     everybody = Labels(keypoints, boxes, images, sizes)
     return everybody[~np.isin(images, list(without))] if without else everybody

@@ -7,7 +7,6 @@ the very crop that the network is shown, before a made-up background; no picture
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..archives import read_arrays
 from ..backends import Session, open_session
 from ..body.camera import Camera
 from ..body.model import JOINT_NAMES, BodyModel
@@ -248,7 +248,7 @@ def read_renders(folder: Path) -> Seen:
 
 def _read_block(path: Path) -> list[F32]:
     try:
-        with np.load(path) as file:
-            return [np.float32(file[name]) for name in ("rays", "confidences", "world", "betas")]
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        file = read_arrays(path)
+        return [np.float32(file[name]) for name in ("rays", "confidences", "world", "betas")]
+    except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} holds no drawn people ({error}): delete it, and it is made again") from None
