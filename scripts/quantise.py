@@ -14,7 +14,7 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nncf
 import numpy as np
@@ -22,7 +22,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino._offline_transformations import apply_moc_transformations
 
-from rtpose.backends import open_session
+from rtpose.backends import Session, open_session
 from rtpose.models import Model, find, register
 from rtpose.source import read_picture
 from rtpose.stages.detect import Detector
@@ -50,7 +50,7 @@ def recorded(data: Path, joints: Model) -> list[NDArray[Any]]:
     """What the keypoint network is fed on the train2017 pictures."""
     seen, estimator = find("nanodet", "detector"), Recorder(joints)
     detector = open_session(seen.path, backend="openvino", precision="f32")
-    stages = Detector(detector, seen.decoder), KeypointEstimator(estimator, joints.decoder)  # type: ignore[arg-type]
+    stages = Detector(detector, seen.decoder), KeypointEstimator(cast(Session, estimator), joints.decoder)
     for entry in json.loads((data / "coco_images/index.json").read_text()):
         if entry["split"] == "train2017":
             picture = read_picture(data / "coco_images" / entry["file"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,8 @@ def test_openvino_reads_precision_and_threads_back_from_the_compiled_network() -
         except InputError:
             assert precision == "bf16"  # a processor without it
             continue
-        (request,) = session._requests.values()  # type: ignore[attr-defined]
+        assert isinstance(session, openvino_backend.OpenVinoSession)
+        (request,) = session._requests.values()
         compiled = request.get_compiled_model()
         assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino_backend.PRECISIONS[precision][0]
         assert compiled.get_property("INFERENCE_NUM_THREADS") == session.threads == 1
@@ -218,7 +220,8 @@ def test_openvino_keeps_compiled_networks(tmp_path: Path) -> None:
     open_session(POSENET, backend="openvino", threads=1)
     assert list((tmp_path / "cache" / "openvino").glob("*.blob"))
     again = open_session(POSENET, backend="openvino", threads=1)
-    (request,) = again._requests.values()  # type: ignore[attr-defined]
+    assert isinstance(again, openvino_backend.OpenVinoSession)
+    (request,) = again._requests.values()
     assert request.get_compiled_model().get_property("LOADED_FROM_CACHE")
 
 
@@ -245,8 +248,9 @@ def test_openvino_runs_without_a_cache_and_says_so_once(
 
 def test_onnxruntime_runs_on_the_providers_it_was_given(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = open_session(tiny, backend="onnxruntime")
-    assert session._session.get_providers() == ["CPUExecutionProvider"]  # type: ignore[attr-defined]
-    module = __import__("rtpose.backends.onnxruntime", fromlist=["PROVIDERS"])
+    module = import_module("rtpose.backends.onnxruntime")  # a backend of its own extra
+    assert isinstance(session, module.OnnxRuntimeSession)
+    assert session._session.get_providers() == ["CPUExecutionProvider"]
     monkeypatch.setattr(module, "PROVIDERS", ["CPUExecutionProvider", "TensorrtExecutionProvider"])
     with pytest.warns(UserWarning, match="Tensorrt"), pytest.raises(InputError, match="not on"):
         open_session(tiny, backend="onnxruntime")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,11 @@ class Scripted:
     outputs: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(
-        self, boxes: list[tuple[float, ...]] = (), scores: list[float] = (), size: tuple[int | None, int | None] = (None, None)
-    ):  # type: ignore[assignment]
+        self,
+        boxes: Sequence[tuple[float, ...]] = (),
+        scores: Sequence[float] = (),
+        size: tuple[int | None, int | None] = (None, None),
+    ) -> None:
         self.boxes, self.scores = boxes, scores
         self.inputs = {"image": ((None, *size, 3), np.dtype(np.uint8))}
         self.seen: list[NDArray[np.uint8]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_what_was_saved_is_given_back_when_the_load_ends(heavy: float, light: fl
 def test_a_sink_pulls_the_levers_and_says_so() -> None:
     pulled: list[tuple[str, bool]] = []
     said: list[str] = []
-    steps = [Step(name, lambda save, name=name: pulled.append((name, save))) for name in ("a", "b")]  # type: ignore[misc]
+    steps = [Step(name, partial(lambda name, save: pulled.append((name, save)), name)) for name in ("a", "b")]
     governor = Governor(2, window=1e-9, patience=0.0)
     sink = GovernorSink(governor, steps, 2, said.append)
     picture = np.zeros((1, 1, 3), np.uint8)

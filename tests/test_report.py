@@ -113,7 +113,7 @@ def test_a_run_without_bodies_and_two_runs(folder: Path, tmp_path: Path) -> None
 def test_what_cannot_be(folder: Path, tmp_path: Path) -> None:
     run, page = folder / "run.jsonl", tmp_path / "page.html"
     page.write_text("mine")
-    for arguments, said in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"files": []}, "one results file, or two"),
         ({"files": [run] * 3}, "one results file, or two"),
         ({"files": [run], "videos": [run, run]}, "give one for each results file, 1 in all"),
@@ -122,9 +122,10 @@ def test_what_cannot_be(folder: Path, tmp_path: Path) -> None:
         ({"files": [run], "ids": [9], "overwrite": True}, "has no person 9"),
         ({"files": [folder / "clip.mp4"], "overwrite": True}, "holds no results of rtpose"),
         ({"files": [run], "videos": [tmp_path / "none.mp4"], "overwrite": True}, "no such file"),
-    ):
+    )
+    for arguments, said in cases:
         with pytest.raises(InputError, match=said):
-            report(**{"out": page, **arguments})  # type: ignore[arg-type]
+            report(**{"out": page, **arguments})
     assert page.read_text() == "mine"
     (tmp_path / "page.html.unfinished").symlink_to("/dev/full")
     with pytest.raises(RtposeError, match=r"cannot write .*page\.html: No space left on device"):

@@ -145,7 +145,7 @@ def _fit(inputs: F32, wanted: F32) -> tuple[list[tuple[F32, F32]], dict[str, lis
         for rows in torch.split(torch.randperm(TRAINING), BATCH):
             loss = torch.nn.functional.mse_loss(network(x[rows]), y[rows])
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimiser.step()
         schedule.step()
         with torch.no_grad():

@@ -126,8 +126,9 @@ def test_a_shape_outlives_a_gap(body: BodyModel, network: Network) -> None:
 
 
 def test_a_network_of_another_form_is_refused(network: Network) -> None:
-    check_network(cast(Session, network), Path("lifter.onnx"))
-    other = SimpleNamespace(inputs={"keypoints": ((None, 77), np.dtype("f4"))}, outputs=network.outputs)  # type: ignore[attr-defined]
+    session = cast(Session, network)
+    check_network(session, Path("lifter.onnx"))
+    other = SimpleNamespace(inputs={"keypoints": ((None, 77), np.dtype("f4"))}, outputs=session.outputs)
     with pytest.raises(InputError, match=r"other\.onnx is no lifter of this rtpose: it has keypoints \(None, 77\), wanted"):
         check_network(cast(Session, other), Path("other.onnx"))
     other = SimpleNamespace(inputs={}, outputs={})
