@@ -31,14 +31,11 @@ from ..backends import open_session
 from ..models import Model, find, register
 from ..source import read_picture
 from ..stages import ankles as stage
-from ..stages.keypoints import KeypointEstimator
+from ..stages.keypoints import MIRRORED, PAIRS, KeypointEstimator
 from ..types import F32, F64, U8
 from .people import Labels, read_people, read_pictures
 
-MIRROR = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
 FLIP = np.array([-1, 1], np.float32)
-KIND = np.array([0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8])
-"""Joints of one kind (both wrists ...) share their errors."""
 
 LEAST_JOINTS, LEAST_HEIGHT = 8, 60.0
 """Whom to learn from: so many joints labelled, a box of so many px. Those who are measured are 80 px high at least."""
@@ -86,7 +83,7 @@ def units(people: Labels) -> tuple[F32, F32, F32]:
 
 def mirrored(points: F32) -> F32:
     """Joints (..., 17, 2) about a middle, seen in a mirror: left is right, and the joints change their names."""
-    return (points * FLIP)[..., MIRROR, :]
+    return (points * FLIP)[..., MIRRORED, :]
 
 
 def mirrored_borders(borders: F32) -> F32:
@@ -195,11 +192,11 @@ def measure(network: str, people: Labels, pictures: dict[int, Path], bodies: Bod
     labelled = people.keypoints[:, :, 2]
     truth = bodies.complete(truth, labelled > 0)
     found[..., :2] = (found[..., :2] - middles[:, None, None]) / sides[:, None, None, None]
-    both = np.concatenate([found, np.concatenate([mirrored(found[..., :2]), found[..., MIRROR, 2:]], -1)])
+    both = np.concatenate([found, np.concatenate([mirrored(found[..., :2]), found[..., MIRRORED, 2:]], -1)])
     borders = picture_borders(people)
     return Errors(
         np.concatenate([truth, mirrored(truth)]),
-        np.concatenate([labelled, labelled[:, MIRROR]]),
+        np.concatenate([labelled, labelled[:, MIRRORED]]),
         both,
         np.concatenate([borders, mirrored_borders(borders)]),
         np.tile(people.images, 2),
@@ -224,7 +221,7 @@ def _look(estimator: KeypointEstimator, image: U8, person: F32, box: F32, view: 
         )
     found = estimator.estimate(np.ascontiguousarray(image), xyxy)[0]
     if mirror:
-        found = (found * np.array([-1, 1, 1], np.float32) + np.array([width, 0, 0], np.float32))[MIRROR]
+        found = (found * np.array([-1, 1, 1], np.float32) + np.array([width, 0, 0], np.float32))[MIRRORED]
     return np.asarray(found, np.float32)
 
 
@@ -240,16 +237,16 @@ class Imitation:
     def __init__(self, errors: Errors, truth: F32, labelled: F32, sides: F32) -> None:
         self._errors = errors
         deviation = errors.found[..., :2] - errors.truth[:, None]
-        across = errors.found[..., :2] - errors.truth[:, None, MIRROR]
+        across = errors.found[..., :2] - errors.truth[:, None, MIRRORED]
         known = errors.labelled[:, None] > 0
         far = np.linalg.norm(deviation, axis=-1)
         # Taken for the joint of the other side: far from its own place, near the other's.
-        exchanged = known & known[:, :, MIRROR] & (far > 0.04) & (np.linalg.norm(across, axis=-1) < 0.5 * far)
-        self._exchanged = exchanged & (np.arange(17) != MIRROR)
+        exchanged = known & known[:, :, MIRRORED] & (far > 0.04) & (np.linalg.norm(across, axis=-1) < 0.5 * far)
+        self._exchanged = exchanged & (np.arange(17) != MIRRORED)
         deviation = np.where(self._exchanged[..., None], across, deviation)
         self._pools: list[tuple[F32, F32]] = []
-        for kind in range(KIND.max() + 1):
-            which = np.broadcast_to(known & (kind == KIND), exchanged.shape)
+        for kind in range(PAIRS.max() + 1):  # both wrists, both knees ... share their errors
+            which = np.broadcast_to(known & (kind == PAIRS), exchanged.shape)
             order = np.argsort(errors.found[which][:, 2])
             self._pools.append((errors.found[which][order, 2], deviation[which][order]))
         self._half = len(errors.pictures) // 2
@@ -265,17 +262,17 @@ class Imitation:
         view = random.integers(0, self._errors.found.shape[1], n)
         theirs, found, exchanged = self._errors.truth[row], self._errors.found[row, view], self._exchanged[row, view]
         confidence = shake(found[..., 2], 0.5, random)
-        deviation = found[..., :2] - np.where(exchanged[..., None], theirs[:, MIRROR], theirs)
+        deviation = found[..., :2] - np.where(exchanged[..., None], theirs[:, MIRRORED], theirs)
         drawn = np.empty_like(deviation)
         for j in range(17):
-            confidences, deviations = self._pools[KIND[j]]
+            confidences, deviations = self._pools[PAIRS[j]]
             near = np.searchsorted(confidences, confidence[:, j]) + random.integers(-60, 61, n)
             drawn[:, j] = deviations[np.clip(near, 0, len(deviations) - 1)]
         drawn *= np.exp(random.normal(0, 0.3, drawn.shape[:2]))[..., None]
         drawn[..., 0] *= random.choice([-1, 1], drawn.shape[:2])
         alone = (random.random(n) < 0.5)[:, None] | (self._errors.labelled[row] == 0)
         deviation = np.where(alone[..., None], drawn, deviation)
-        places = np.where(exchanged[..., None], truth[:, MIRROR], truth) + deviation + random.normal(0, 0.003, deviation.shape)
+        places = np.where(exchanged[..., None], truth[:, MIRRORED], truth) + deviation + random.normal(0, 0.003, deviation.shape)
         return np.concatenate([places, confidence[..., None]], -1).astype(np.float32)
 
 
@@ -366,7 +363,7 @@ class Task:
         """Everybody labelled once with imitated errors, mirrored or not, and `REAL` of the measured ones; all turned and stretched."""
         mirror = random.random(len(self.truth)) < 0.5
         truth = np.where(mirror[:, None, None], mirrored(self.truth), self.truth)
-        labelled = np.where(mirror[:, None], self.labelled[:, MIRROR], self.labelled)
+        labelled = np.where(mirror[:, None], self.labelled[:, MIRRORED], self.labelled)
         borders = np.where(mirror[:, None], mirrored_borders(self.borders), self.borders)
         found = imitation(truth, mirror, random)
         row, view = random.integers(0, len(errors.truth), REAL), random.integers(0, errors.found.shape[1], REAL)
