@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rtpose.backends import open_session
+from rtpose.bench import about
 from rtpose.models import find
 from rtpose.source import open_source
 from rtpose.stages.ankles import ANKLES, Ankles, read_weights
@@ -142,7 +143,7 @@ def main() -> None:
             cv2.imwrite(str(given.pictures / f"{Path(clip).stem}_{given.keypoints}_{given.ankles}.png"), sheet[:, :, ::-1])
     Console(width=150).print(table)
     if given.json:
-        given.json.write_text(json.dumps(report, indent=1) + "\n")
+        given.json.write_text(json.dumps({**about(), "clips": report}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

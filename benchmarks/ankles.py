@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,21 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from rtpose import __version__
 from rtpose.backends import open_session
-from rtpose.evaluate import Found, Picture, Rows, ankle_groups, average_recall, compare, look, match, pck
+from rtpose.bench import about
+from rtpose.evaluate import (
+    LEAST_HEIGHT,
+    LEAST_JOINTS,
+    Found,
+    Picture,
+    Rows,
+    ankle_groups,
+    average_recall,
+    compare,
+    look,
+    match,
+    pck,
+)
 from rtpose.models import find
 from rtpose.source import read_picture
 from rtpose.stages import ankles as stage
@@ -49,7 +59,7 @@ def pictures(split: str) -> list[Picture]:
     for number, path in read_pictures(DATA / "coco_images", split).items():
         rows = people[people.images == number]
         boxes = np.concatenate([rows.boxes[:, :2], rows.boxes[:, :2] + rows.boxes[:, 2:]], 1)
-        scored = ((rows.keypoints[:, :, 2] > 0).sum(1) >= 8) & (rows.boxes[:, 3] >= 80)
+        scored = ((rows.keypoints[:, :, 2] > 0).sum(1) >= LEAST_JOINTS) & (rows.boxes[:, 3] >= LEAST_HEIGHT)
         found.append(Picture(number, path, rows.keypoints, boxes, scored))
     return found
 
@@ -177,7 +187,8 @@ def measure(name: str, detector: Detector | None, labelled: list[Picture]) -> tu
     model = find(name, "keypoints")
     estimator = KeypointEstimator(open_session(model.path, precision="f32", threads=1), model.decoder)
     found = [look(picture, None if detector is None else detector.detect, estimator.estimate, None) for picture in labelled]
-    return found, [read_picture(picture.path).shape[1::-1] for picture in labelled]  # type: ignore[misc]
+    sizes = [read_picture(picture.path).shape for picture in labelled]
+    return found, [(width, height) for height, width, _ in sizes]
 
 
 def main() -> None:
@@ -194,12 +205,7 @@ def main() -> None:
         model = find(given.detector, "detector")
         detector = Detector(open_session(model.path, precision="f32", threads=1), model.decoder)
     fitted = linear()
-    report: dict[str, Any] = {"rtpose": __version__, "machine": platform.machine(), "python": platform.python_version()}
-    report |= {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "split": given.split,
-        "detector": given.detector or "labels",
-    }
+    report = {**about(), "split": given.split, "detector": given.detector or "labels"}
     console = Console(width=170)
     for name in given.keypoints.split(","):
         decoder = find(name, "keypoints").decoder

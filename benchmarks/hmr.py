@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from rtpose import __version__
 from rtpose.app import processors
 from rtpose.backends import Session, open_session
+from rtpose.bench import about
 from rtpose.body.model import BodyModel, load_body
 from rtpose.body.rotations import from_six, to_axis_angle
 from rtpose.models import find, graph, hmr
@@ -113,14 +111,8 @@ def main() -> None:
         table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)
     if given.json:
-        about = {
-            "rtpose": __version__,
-            "machine": platform.machine(),
-            "python": platform.python_version(),
-            "processors": processors(),
-        }
-        about |= {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "checkpoint": str(given.checkpoint)}
-        given.json.write_text(json.dumps({**about, "crops": len(crops), "rows": rows}, indent=1) + "\n")
+        said = {**about(), "checkpoint": str(given.checkpoint), "crops": len(crops), "rows": rows}
+        given.json.write_text(json.dumps(said, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from rtpose import __version__, track
+from rtpose import track
+from rtpose.bench import about
 from rtpose.tracking import assign
 from rtpose.types import People
 
@@ -92,9 +93,7 @@ def main() -> None:
     switches = sum(len(row["switches"]) for rows in scores.values() for row in rows.values())
     print(f"found {total['found']} of {total['labelled']} labels; {switches} switches")
     if given.json:
-        given.json.write_text(
-            json.dumps({"rtpose": __version__, **total, "switches": switches, "clips": scores}, indent=1) + "\n"
-        )
+        given.json.write_text(json.dumps({**about(), **total, "switches": switches, "clips": scores}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

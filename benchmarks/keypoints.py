@@ -22,47 +22,35 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import platform
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from ankles import pictures
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy.optimize import minimize
 
-from rtpose import __version__
 from rtpose.backends import open_session
+from rtpose.bench import about
+from rtpose.evaluate import Picture, match, recalls, similarities
 from rtpose.models import find
 from rtpose.source import open_source, read_picture
 from rtpose.stages.detect import Detector, frames_between
 from rtpose.stages.keypoints import PAIRS, KeypointEstimator
 from rtpose.tracking import distinct, fit, iou, traces
-from rtpose.types import OKS_SIGMAS, SKELETON, Frame, People, Result
+from rtpose.types import SKELETON, Frame, People, Result
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 CLIPS = ("tfjs_pose_squats.mp4", "tfjs_pose_1.mp4", "mmpose_body3d_demo.mp4")
 """Clips that show one person in every frame."""
 
-LEVELS = np.arange(0.5, 0.951, 0.05)
 ANKLES = [15, 16]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture with its labelled people: keypoints (n, 17, 3) x, y, v; boxes (n, 4) xyxy; counts (n,): who is measured."""
-
-    number: int
-    path: Path
-    keypoints: NDArray[np.float32]
-    boxes: NDArray[np.float32]
-    counts: NDArray[np.bool_]
 
 
 @dataclass
@@ -81,42 +69,7 @@ class Scores:
     @property
     def recall(self) -> NDArray[np.float64]:
         """Each person's part in AR."""
-        return (self.oks[:, None] >= LEVELS - 1e-9).mean(axis=1)
-
-
-def pictures(split: str) -> list[Picture]:
-    """The labelled pictures of a split (`train2017` or `val2017`)."""
-    people = np.load(SHARED / f"data/coco_keypoints/{split}_people.npz")
-    keypoints, boxes = people["keypoints"].astype(np.float32), people["bbox_xywh"].astype(np.float32)
-    found = []
-    for entry in json.loads((SHARED / "data/coco_images/index.json").read_text()):
-        if entry["split"] != split:
-            continue
-        rows = people["image_id"] == entry["image_id"]
-        xywh = boxes[rows]
-        counts = ((keypoints[rows, :, 2] > 0).sum(1) >= 8) & (xywh[:, 3] >= 80)
-        corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-        found.append(Picture(entry["image_id"], SHARED / "data/coco_images" / entry["file"], keypoints[rows], corners, counts))
-    return found
-
-
-def match(people: People, boxes: NDArray[np.float32]) -> dict[int, int]:
-    """Labelled row -> reported row: best score first, each takes the free label of greatest IoU if that is .5 or more."""
-    overlap = iou(people.boxes, boxes)
-    pairs: dict[int, int] = {}
-    for row in np.argsort(-people.scores, kind="stable").tolist():
-        free = [label for label in range(len(boxes)) if label not in pairs]
-        label = max(free, key=lambda k: overlap[row, k], default=None)
-        if label is not None and overlap[row, label] >= 0.5:
-            pairs[label] = row
-    return pairs
-
-
-def similarity(keypoints: NDArray[np.float32], labels: NDArray[np.float32], box: NDArray[np.float32]) -> NDArray[np.float64]:
-    """COCO's keypoint similarity (17,) of each joint, NaN where it is not labelled."""
-    area = 0.53 * float(np.prod(box[2:] - box[:2]))
-    square = ((keypoints[:, :2].astype(np.float64) - labels[:, :2]) ** 2).sum(1)
-    return np.where(labels[:, 2] > 0, np.exp(-square / (2 * (2 * OKS_SIGMAS) ** 2 * area)), np.nan)
+        return recalls(self.oks)
 
 
 def score(pairs: list[tuple[Picture, People]]) -> Scores:
@@ -125,9 +78,9 @@ def score(pairs: list[tuple[Picture, People]]) -> Scores:
     ankles: list[bool] = []
     joints: list[NDArray[np.float64]] = []
     for index, (picture, people) in enumerate(pairs):
-        matched = match(people, picture.boxes)
+        matched = match(people, picture)
         covered = iou(people.boxes, picture.boxes).max(axis=0, initial=0) >= 0.5
-        for label in np.flatnonzero(picture.counts).tolist():
+        for label in np.flatnonzero(picture.scored).tolist():
             truth, box, row = picture.keypoints[label], picture.boxes[label], matched.get(label)
             labelled = [joint for joint in ANKLES if truth[joint, 2] > 0]
             if row is None:
@@ -135,7 +88,7 @@ def score(pairs: list[tuple[Picture, People]]) -> Scores:
                 ankles += [False] * len(labelled)
                 continue
             mine = people.keypoints[row]
-            close = similarity(mine, truth, box)
+            close = similarities(mine, truth, box)
             rows.append((float(np.nanmean(close)), True, bool(covered[label]), index))
             away = np.hypot(*(mine[labelled, :2] - truth[labelled, :2]).T)
             ankles += (away < 0.1 * (box[3] - box[1])).tolist()
@@ -221,17 +174,15 @@ def make(
 ) -> tuple[Detector, KeypointEstimator]:
     """The stages as a video run has them, with what is not None changed."""
     seen, joints = find("nanodet", "detector"), find("movenet-thunder", "keypoints")
-    changed = {name: value for name, value in (("threshold", threshold), ("size", size)) if value is not None}
-    detector = Detector(
-        open_session(seen.path, precision=precision, threads=1),
-        seen.decoder,
-        every=frames_between(rate),
-        **changed,  # type: ignore[arg-type]
-    )
-    estimator = KeypointEstimator(
-        open_session(joints.path, precision=precision, threads=1), joints.decoder, **({} if crop is None else {"crop": crop})
-    )
-    return detector, estimator
+    session = open_session(seen.path, precision=precision, threads=1)
+    detector = Detector(session, seen.decoder, every=frames_between(rate), **_chosen(threshold=threshold, size=size))
+    session = open_session(joints.path, precision=precision, threads=1)
+    return detector, KeypointEstimator(session, joints.decoder, **_chosen(crop=crop))
+
+
+def _chosen(**options: Any) -> dict[str, Any]:
+    """Those options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def on_pictures(stages: tuple[Detector, KeypointEstimator], split: str) -> tuple[list[tuple[Picture, People]], float]:
@@ -275,8 +226,8 @@ def draw_missed(pairs: list[tuple[Picture, People]], folder: Path) -> None:
     """Write a picture for each one in which somebody was missed: labels green, reports blue, missed people red."""
     folder.mkdir(parents=True, exist_ok=True)
     for picture, people in pairs:
-        matched = match(people, picture.boxes)
-        missed = [label for label in np.flatnonzero(picture.counts).tolist() if label not in matched]
+        matched = match(people, picture)
+        missed = [label for label in np.flatnonzero(picture.scored).tolist() if label not in matched]
         if not missed:
             continue
         canvas = read_picture(picture.path).copy()
@@ -286,7 +237,7 @@ def draw_missed(pairs: list[tuple[Picture, People]], folder: Path) -> None:
                 cv2.line(canvas, keypoints[a, :2].astype(int).tolist(), keypoints[b, :2].astype(int).tolist(), (80, 120, 255), 1)
         for label, box in enumerate(picture.boxes.astype(int).tolist()):
             cv2.rectangle(canvas, box[:2], box[2:], (255, 0, 0) if label in missed else (0, 200, 0), 2)
-        cv2.imwrite(str(folder / f"{picture.number:012d}.png"), cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+        cv2.imwrite(str(folder / f"{picture.id:012d}.png"), cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
 
 
 def calibrate() -> None:
@@ -372,13 +323,7 @@ def main() -> None:
         for clip, beyond in clips.items():
             print(f"  {name} {clip}: {beyond:.4f}")
     if given.json:
-        about = {
-            "rtpose": __version__,
-            "machine": platform.processor() or platform.machine(),
-            "python": platform.python_version(),
-        }
-        about |= {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "split": given.split}
-        given.json.write_text(json.dumps({**about, "rows": rows}, indent=2, default=float) + "\n")
+        given.json.write_text(json.dumps({**about(), "split": given.split, "rows": rows}, indent=2, default=float) + "\n")
 
 
 if __name__ == "__main__":

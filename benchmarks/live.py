@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import socket
 import subprocess
 import tempfile
@@ -23,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from rtpose import __version__
 from rtpose.app import Networks, make_stages
+from rtpose.bench import about
 from rtpose.pipeline import Control, Stage, run, stage_name
 from rtpose.settings import Settings
 from rtpose.source import open_source
@@ -149,8 +148,7 @@ def measure(clip: Path, port: int, options: argparse.Namespace) -> dict[str, obj
     ages = np.array([age for when, age, _ in watch.rows if when - watch.rows[0][0] > 2])
     total = sum(s.compute / s.calls for s in report.stages[1:] if s.calls)
     row: dict[str, object] = {
-        "machine": f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} processors",
-        "rtpose": __version__,
+        **about(),
         "size": options.size,
         "rate": options.rate,
         "seconds": options.seconds,

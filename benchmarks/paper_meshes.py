@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtpose.backends import open_session
+from rtpose.bench import about
 from rtpose.body.camera import camera_for
 from rtpose.body.model import Lifted, load_body
 from rtpose.evaluate import Picture, read_annotations
@@ -108,7 +109,7 @@ def main() -> None:
     for way, said in figures.items():
         print(f"  {way:14s} {said['bodies']} bodies, median {said['median']:.3f}, mean {said['mean']:.3f}")
     if given.json:
-        given.json.write_text(json.dumps({"lifter": name, "pictures": len(rows), **figures}, indent=1) + "\n")
+        given.json.write_text(json.dumps({**about(), "lifter": name, "pictures": len(rows), **figures}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

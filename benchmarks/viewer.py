@@ -9,10 +9,7 @@ posed and skinned, rendered by Open3D, read back, composed with the picture, its
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -22,7 +19,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rtpose import __version__
+from rtpose.bench import about
 from rtpose.render import draw
 from rtpose.sinks.viewer import ViewerSink, import_open3d
 from tests.bodies import Walkers
@@ -51,9 +48,8 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         rows[name] = summary(np.array(times[10:]))
     rows["overlay 1080p, 2D"], rows["overlay 1080p, meshes"] = overlay(ids, options.frames)
     return {
-        "host": f"{platform.machine()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}",
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "versions": {"rtpose": __version__, "open3d": import_open3d().__version__, "python": platform.python_version()},
+        **about(),
+        "open3d": import_open3d().__version__,
         "people": options.people,
         "size": options.size,
         "detail": options.detail,
@@ -95,7 +91,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     report = measure(options)
-    print(f"{options.people} people, {options.size}, {options.detail} mesh; {report['host']}")
+    print(f"{options.people} people, {options.size}, {options.detail} mesh; load {report['host']['load']:.1f}")
     print(f"{'view':22} {'fps':>6} {'p50 ms':>7} {'p95 ms':>7} {'least':>6} {'cpu ms':>7}")
     for name, row in report["rows"].items():
         print(

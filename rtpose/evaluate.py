@@ -23,7 +23,7 @@ from .errors import InputError
 from .source import read_picture
 from .stages.ankles import ANKLES, Weights, correct
 from .tracking import iou
-from .types import F32, F64, KEYPOINT_NAMES, OKS_SIGMAS, SKELETON, U8, Boxes
+from .types import F32, F64, KEYPOINT_NAMES, OKS_SIGMAS, SKELETON, U8, Boxes, People
 
 LEAST_JOINTS, LEAST_HEIGHT = 8, 80.0
 LEVELS = np.arange(0.5, 0.951, 0.05)
@@ -116,7 +116,7 @@ def look(picture: Picture, find: Find | None, estimate: Estimate, ankles: Weight
     return Found(seen.xyxy, seen.scores * measured[:, :, 2].mean(1), measured, corrected, moved)
 
 
-def match(found: Found, picture: Picture) -> dict[int, int]:
+def match(found: Found | People, picture: Picture) -> dict[int, int]:
     """Labelled row -> reported row: best score first, each takes the free label of greatest IoU if that is .5 or more."""
     overlap = iou(found.boxes, picture.boxes)
     pairs: dict[int, int] = {}
@@ -128,12 +128,18 @@ def match(found: Found, picture: Picture) -> dict[int, int]:
     return pairs
 
 
-def similarity(keypoints: F32, labels: F32, box: F32) -> float:
-    """COCO's object keypoint similarity of one person (17, 3) to the labels (17, 3), the area taken as `AREA` of the box's."""
+def similarities(keypoints: F32, labels: F32, box: F32) -> F64:
+    """The keypoint similarity (17,) of each joint of one person (17, 3) to the labels (17, 3), NaN where there is none, the area taken
+    as `AREA` of the box's."""
     area = AREA * float(np.prod(box[2:] - box[:2]))
     square = ((keypoints[:, :2].astype(np.float64) - labels[:, :2]) ** 2).sum(1)
-    labelled = labels[:, 2] > 0
-    return float(np.exp(-square / (2 * (2 * OKS_SIGMAS) ** 2 * area))[labelled].mean())
+    return np.where(labels[:, 2] > 0, np.exp(-square / (2 * (2 * OKS_SIGMAS) ** 2 * area)), np.nan)
+
+
+def similarity(keypoints: F32, labels: F32, box: F32) -> float:
+    """COCO's object keypoint similarity: the mean of `similarities`."""
+    each = similarities(keypoints, labels, box)
+    return float(each[~np.isnan(each)].mean())
 
 
 def compare(pictures: Sequence[Picture], found: Sequence[Found]) -> Rows:
@@ -170,9 +176,14 @@ def pck(errors: NDArray[Any], level: float) -> float:
     return float((known < level).mean()) if len(known) else float("nan")
 
 
+def recalls(oks: Sequence[float] | F64) -> F64:
+    """Each person's part in AR (n,): the share of the levels of OKS .50:.05:.95 that it reaches."""
+    return np.asarray((np.asarray(oks)[:, None] >= LEVELS - 1e-9).mean(axis=1), np.float64)
+
+
 def average_recall(oks: Sequence[float]) -> float:
     """The mean over OKS .50:.05:.95 of the share of people at or above it."""
-    return float((np.asarray(oks)[:, None] >= LEVELS - 1e-9).mean()) if len(oks) else float("nan")
+    return float(recalls(oks).mean()) if len(oks) else float("nan")
 
 
 def ankle_groups(rows: Rows, gate: float) -> dict[str, NDArray[np.bool_]]:
