@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,11 +14,28 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .app import process
+from .app import process, processors
 from .errors import INTERRUPTED, InputError, RtposeError
 from .settings import Outputs, Settings
-from .sinks import check_folder
+from .sinks import make_folder
 from .sinks.data import read_results
+
+BROKEN_OFF = "interrupted"
+"""What went wrong with a file whose run was told to stop."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file and what is to become of it: arguments of `app.process`."""
+
+    file: Path
+    settings: Settings
+    outputs: Outputs
+    causal: bool
+
+    def again(self) -> Job:
+        """The same after a worker died over it: it goes on from what that one left, unless old files are to be replaced."""
+        return replace(self, outputs=replace(self.outputs, resume=self.outputs.resume or not self.outputs.overwrite))
 
 
 @dataclass(frozen=True)
@@ -41,46 +59,93 @@ def batch(
     causal: bool = False,
     overwrite: bool = False,
     resume: bool = False,
+    ray: bool = False,
+    address: str | None = None,
 ) -> int:
     """Run every file into `folder` (made if need be), under its own name; print a table; return 0 if all went well, else 1.
 
-    arrays: .npz in place of JSON Lines. overlay: the drawn video, too. The others as for `app.process`. Raises InputError for two files of
-    one name, and for a folder that cannot be written.
+    arrays: .npz in place of JSON Lines. overlay: the drawn video, too. ray: on a Ray cluster, see `cluster.spread`, with its address. The
+    others as for `app.process`. Raises InputError for two files of one name, for a folder that cannot be written, and where there is no
+    cluster.
     """
+    if address is not None and not ray:
+        raise InputError("--address is that of a Ray cluster: say --on ray, too")
+    _check(files, folder)
+    jobs = []
+    for file in files:
+        save = folder / f"{file.stem}.{'npz' if arrays else 'jsonl'}"
+        out = str(folder / f"{file.stem}.mp4") if overlay else None
+        jobs.append(Job(file, settings, Outputs(out=out, save=str(save), view=False, overwrite=overwrite, resume=resume), causal))
+    console = Console(stderr=True, highlight=False)
+    outcomes: list[Outcome] = []
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(files))
+
+        def show(name: str) -> None:
+            progress.update(task, description=name)
+
+        try:
+            for outcome in _on_ray(jobs, address, show) if ray else _here(jobs, show):
+                outcomes.append(outcome)
+                if outcome.wrong and outcome.wrong != BROKEN_OFF:
+                    console.print(f"[red]rtpose:[/red] {escape(outcome.wrong)}", soft_wrap=True)
+                progress.advance(task)
+        except KeyboardInterrupt:
+            done = {outcome.file for outcome in outcomes}
+            outcomes += [Outcome(file, wrong=BROKEN_OFF) for file in files if file not in done]
+    console.print(_table(sorted(outcomes, key=lambda outcome: files.index(outcome.file)), len(files)))
+    if any(outcome.wrong == BROKEN_OFF for outcome in outcomes):
+        return INTERRUPTED
+    return int(any(outcome.wrong for outcome in outcomes))
+
+
+def _check(files: Sequence[Path], folder: Path) -> None:
+    """Raise InputError unless every file's results can go to the folder, which is made if need be."""
     twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]
     if twice:
         raise InputError(f"several files are called {twice[0]}: their results would have one name")
     if not files:
         raise InputError("say which files: rtpose batch FILES... --out-dir DIR")
-    if not folder.is_dir():
-        check_folder(folder.absolute().parent)
-        folder.mkdir()
-    check_folder(folder)
-    console = Console(stderr=True, highlight=False)
-    outcomes: list[Outcome] = []
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("files", total=len(files))
-        for file in files:
-            progress.update(task, description=file.name)
-            save = folder / f"{file.stem}.{'npz' if arrays else 'jsonl'}"
-            out = str(folder / f"{file.stem}.mp4") if overlay else None
-            outputs = Outputs(out=out, save=str(save), view=False, overwrite=overwrite, resume=resume)
-            begin = time.monotonic()
-            try:
-                code = process(str(file), settings, outputs, causal=causal, console=Console(quiet=True))
-            except RtposeError as error:
-                outcomes.append(Outcome(file, *_found(save), time.monotonic() - begin, " ".join(str(error).split())))
-                console.print(f"[red]rtpose:[/red] {escape(outcomes[-1].wrong)}", soft_wrap=True)
-                continue
-            outcomes.append(Outcome(file, *_found(save), time.monotonic() - begin, "" if code == 0 else "interrupted"))
-            if code == INTERRUPTED:
-                break
-            progress.advance(task)
-    console.print(_table(outcomes, len(files)))
-    if outcomes[-1].wrong == "interrupted":
-        return INTERRUPTED
-    return int(any(outcome.wrong for outcome in outcomes))
+    make_folder(folder)
+
+
+def _here(jobs: Sequence[Job], show: Callable[[str], None]) -> Iterator[Outcome]:
+    """One after the other, until one is interrupted."""
+    for job in jobs:
+        show(job.file.name)
+        outcome = track_file(job)
+        yield outcome
+        if outcome.wrong == BROKEN_OFF:
+            return
+
+
+def _on_ray(jobs: Sequence[Job], address: str | None, show: Callable[[str], None]) -> Iterator[Outcome]:
+    from .cluster import ATTEMPTS, spread
+
+    show("on Ray")
+    threads = jobs[0].settings.threads
+    for job, outcome in spread(_as_worker, jobs, Job.again, processors=processors(), threads=threads, address=address):
+        yield outcome or Outcome(job.file, wrong=f"{job.file}: {ATTEMPTS} workers died over it")
+
+
+def _as_worker(job: Job) -> Outcome:
+    """Only who ends a worker interrupts its run: it then ends indeed, and another goes on."""
+    outcome = track_file(job)
+    if outcome.wrong == BROKEN_OFF:
+        sys.exit(INTERRUPTED)
+    return outcome
+
+
+def track_file(job: Job) -> Outcome:
+    """Run one file."""
+    save, begin = Path(str(job.outputs.save)), time.monotonic()
+    try:
+        code = process(str(job.file), job.settings, job.outputs, causal=job.causal, console=Console(quiet=True))
+        wrong = BROKEN_OFF if code == INTERRUPTED else ""
+    except RtposeError as error:
+        wrong = " ".join(str(error).split())
+    return Outcome(job.file, *_found(save), time.monotonic() - begin, wrong)
 
 
 def _found(save: Path) -> tuple[int, int]:

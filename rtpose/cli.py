@@ -252,8 +252,10 @@ def batch(
     threads: int = 0,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     resume: Annotated[bool, Parameter(negative="")] = False,
+    on: Literal["ray"] | None = None,
+    address: str | None = None,
 ) -> int:
-    """Track the people of many video files, one after the other; a file that fails is reported and does not stop the rest.
+    """Track the people of many video files; a file that fails is reported and does not stop the rest.
 
     Parameters
     ----------
@@ -274,16 +276,31 @@ def batch(
     precision
         auto, f32, bf16, int8 or f16.
     threads
-        Threads for all networks together; 0 takes every processor.
+        Threads for all networks together; 0 takes every processor. On a cluster each file takes so many processors.
     overwrite
         Replace output files that exist.
     resume
         Leave files that are finished, and go on with one that was cut off.
+    on
+        ray: a task a file on a Ray cluster, whose machines see the same files; needs the extra 'cluster'.
+    address
+        The cluster's HOST:PORT; by default what RAY_ADDRESS says, else one is started on this machine.
     """
     from .batch import batch as run
 
     settings = Settings(lifter=lifter, backend=backend, precision=precision, threads=threads)
-    return run(files, out_dir, settings, arrays=arrays, overlay=overlay, causal=causal, overwrite=overwrite, resume=resume)
+    return run(
+        files,
+        out_dir,
+        settings,
+        arrays=arrays,
+        overlay=overlay,
+        causal=causal,
+        overwrite=overwrite,
+        resume=resume,
+        ray=on == "ray",
+        address=address,
+    )
 
 
 @app.command
