@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 import sys
 import sysconfig
@@ -24,6 +25,8 @@ from .environments import python_with
 from .test_cli import refused, rtpose_command
 
 RAY = "ray==2.60.0"
+TOKEN = secrets.token_hex(32)
+"""By which a cluster and who uses it know each other."""
 QUICK = ("--lifter", "none", "--threads", "1")
 PATIENCE = 600
 """Seconds after which a test gives up."""
@@ -32,7 +35,8 @@ PATIENCE = 600
 def environment() -> dict[str, str]:
     """Ray's own environment sees what this one has, rtpose with it."""
     places = [str(REPOSITORY), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    return {**os.environ, **token, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
 
 
 def batch_on_ray(*arguments: object) -> subprocess.Popen[str]:
@@ -70,10 +74,9 @@ def cluster() -> Iterator[tuple[str, psutil.Process]]:
             head.terminate()
 
 
-def kill_one_at_work(cluster: psutil.Process, folder: Path) -> None:
+def kill_one_at_work(cluster: psutil.Process, folder: Path, batch: subprocess.Popen[str]) -> None:
     """Wait until a worker is in the middle of a file, and kill it there."""
-    begin = time.monotonic()
-    while time.monotonic() - begin < PATIENCE:
+    while batch.poll() is None:
         for worker in cluster.children(recursive=True):
             journal = next((path for path in _open_files(worker) if path.parent == folder and path.suffix == SUFFIX), None)
             if journal is not None:
@@ -83,7 +86,7 @@ def kill_one_at_work(cluster: psutil.Process, folder: Path) -> None:
                     return
                 worker.resume()
         time.sleep(0.01)
-    raise AssertionError("no worker was ever at work")
+    raise AssertionError(f"the batch ended before a worker was seen at work: {finished(batch).stderr}")
 
 
 def _open_files(process: psutil.Process) -> list[Path]:
@@ -114,7 +117,7 @@ def test_a_killed_worker_changes_nothing(shared: Path, cluster: tuple[str, psuti
     here, there = tmp_path / "here", tmp_path / "there"
     there.mkdir()
     running = batch_on_ray(broken, *clips, "--out-dir", there, *QUICK, "--overlay", "--address", address)
-    kill_one_at_work(head, there)
+    kill_one_at_work(head, there, running)
     done = finished(running)
     assert done.returncode == 1
     for words in ("13 of 14 files done", "broken.mp4 is not a video"):

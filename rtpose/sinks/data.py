@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,36 +166,72 @@ class NpzSink:
 def save_arrays(lines: Path, path: Path) -> None:
     """Turn results in JSON Lines, such as a spool that a crash left behind, into an .npz; a file of that name is replaced.
 
-    Raises InputError for lines that are none, RtposeError where the file cannot be written.
+    The arrays grow on disk, so that the memory needed does not depend on how many frames there are. Raises InputError for lines that
+    are none, RtposeError where the file cannot be written.
     """
-    header, lines_read = read_results(lines)
-    records = list(lines_read)
-    ends = np.cumsum([len(r.people) for r in records], dtype=np.int64)
-    arrays: dict[str, NDArray[Any]] = {
-        "header": np.array(next(_lines(lines))[1].decode().rstrip()),
-        "frame": np.array([r.frame for r in records], np.int64),
-        "time": np.array([r.time for r in records], np.float64),
-        "people": np.diff(ends, prepend=0),
-    }
-    if any(r.file is not None for r in records):
-        arrays["file"] = np.array([r.file or "" for r in records])
-    for name, people in _PEOPLE_ARRAYS.items():
-        arrays[name] = np.concatenate([getattr(People.none(), people), *(getattr(r.people, people) for r in records)])
-    if header.joints3d_names is not None:
-        lifted = [(end, r.bodies) for end, r in zip(ends, records, strict=True) if r.bodies is not None and r.bodies.betas.size]
-        betas = lifted[0][1].betas.shape[1] if lifted else 0
-        for name, shape in _body_shapes(betas, len(header.joints3d_names)).items():
-            arrays[name] = np.full((len(arrays["id"]), *shape), np.nan, np.float32)
-            for end, bodies in lifted:
-                arrays[name][end - len(bodies) : end] = getattr(bodies, name)
+    header, records = read_results(lines)
     try:
-        with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            # As numpy.savez_compressed does, which has no room for an array called "file".
-            for name, array in arrays.items():
+        with ExitStack() as opened, replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+
+            def column(dtype: Any, *shape: int) -> _Column:
+                return _Column(opened.enter_context(tempfile.TemporaryFile(dir=path.parent)), np.dtype(dtype), shape)
+
+            with archive.open("header.npy", "w") as member:
+                np.lib.format.write_array(member, np.array(next(_lines(lines))[1].decode().rstrip()), allow_pickle=False)
+            for name, rows in _columns(header, records, column).items():
+                # As numpy.savez_compressed does, which has no room for an array called "file".
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, array, allow_pickle=False)
+                    rows.write(member)
     except OSError as error:
         raise RtposeError(f"cannot write {path}: {error.strerror}; the results are kept in {lines}") from None
+
+
+class _Column:
+    """An array that grows in a file. shape: of a row."""
+
+    def __init__(self, file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self._file, self._dtype, self._shape = file, dtype, shape
+        self._rows = 0
+
+    def add(self, rows: Any) -> None:
+        """rows (n, *shape)."""
+        self._file.write(np.asarray(rows, self._dtype).reshape(len(rows), *self._shape).tobytes())
+        self._rows += len(rows)
+
+    def write(self, out: Any) -> None:
+        """Write the whole array as an .npy file."""
+        described = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._rows, *self._shape)}
+        np.lib.format.write_array_header_1_0(out, described)
+        self._file.seek(0)
+        shutil.copyfileobj(self._file, out)
+
+
+def _columns(header: Header, records: Records, column: Callable[..., _Column]) -> dict[str, _Column]:
+    """The arrays of an .npz, filled from the records. column: makes an empty one, of a type and a row's shape."""
+    frames, times, counts = column(np.int64), column(np.float64), column(np.int64)
+    nobody = {name: getattr(People.none(), field) for name, field in _PEOPLE_ARRAYS.items()}
+    people = {name: column(array.dtype, *array.shape[1:]) for name, array in nobody.items()}
+    shapes: dict[str, tuple[int, ...]] = {}
+    if header.joints3d_names is not None:
+        betas = next((r.bodies.betas.shape[1] for r in records if r.bodies is not None and r.bodies.betas.size), 0)
+        shapes = _body_shapes(betas, len(header.joints3d_names))
+    bodies = {name: column(np.float32, *shape) for name, shape in shapes.items()}
+    files: list[str | None] = []
+    for record in records:
+        frames.add([record.frame])
+        times.add([record.time])
+        counts.add([len(record.people)])
+        files.append(record.file)
+        for name, rows in people.items():
+            rows.add(getattr(record.people, _PEOPLE_ARRAYS[name]))
+        known = record.bodies if record.bodies is not None and record.bodies.betas.size else None
+        for name, rows in bodies.items():
+            rows.add(np.full((len(record.people), *shapes[name]), np.nan) if known is None else getattr(known, name))
+    named: dict[str, _Column] = {}
+    if any(file is not None for file in files):
+        named["file"] = column(f"<U{max(len(file or '') for file in files)}")
+        named["file"].add([file or "" for file in files])
+    return {"frame": frames, "time": times, "people": counts, **named, **people, **bodies}
 
 
 def json_line(record: Mapping[str, Any]) -> bytes:

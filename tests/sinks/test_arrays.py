@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -203,3 +204,25 @@ def test_foreign_and_damaged_arrays(walkers: Walkers, tmp_path: Path) -> None:
     refused("holds no results of rtpose")
     np.savez(path, **arrays | {"id": np.array([{}], object)})
     refused("cannot read")
+
+
+def test_turning_lines_into_arrays_needs_no_more_memory_for_more_frames(walkers: Walkers, tmp_path: Path) -> None:
+    lines = tmp_path / "walk.jsonl"
+    writer = sink(lines, walkers)
+    for i in range(400):
+        writer.write(walkers.result(i, (1, 2)))
+    writer.close()
+    few = tmp_path / "few.jsonl"
+    few.write_bytes(b"".join(lines.read_bytes().splitlines(keepends=True)[:51]))
+    assert _peak(lines, tmp_path / "many.npz") < _peak(few, tmp_path / "few.npz") + 300_000
+    assert len(list(read_results(tmp_path / "many.npz")[1])) == 400
+
+
+def _peak(lines: Path, path: Path) -> int:
+    """Bytes."""
+    tracemalloc.start()
+    try:
+        save_arrays(lines, path)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
