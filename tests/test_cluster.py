@@ -100,7 +100,7 @@ def beginnings(videos: Path, folder: Path) -> list[Path]:
     """The first frames of every clip, coded as they are."""
     folder.mkdir()
     for video in videos.iterdir():
-        command = ["ffmpeg", "-v", "error", "-i", str(video), "-t", "0.7", "-map", "0:v", "-c", "copy", str(folder / video.name)]
+        command = ["ffmpeg", "-v", "error", "-i", str(video), "-t", "0.4", "-map", "0:v", "-c", "copy", str(folder / video.name)]
         subprocess.run(command, check=True)
     return sorted(folder.iterdir())
 
@@ -119,10 +119,8 @@ def test_a_killed_worker_changes_nothing(shared: Path, cluster: tuple[str, psuti
     running = batch_on_ray(broken, *clips, "--out-dir", there, *QUICK, "--overlay", "--address", address)
     kill_one_at_work(head, there, running)
     done = finished(running)
-    assert done.returncode == 1
-    for words in ("13 of 14 files done", "broken.mp4 is not a video"):
-        assert words in done.stderr
-    assert done.stderr.count("broken.mp4 is not a video") == 2  # as it was found, and in the table
+    refused(done, "broken.mp4 is not a video", code=1)  # said once: who fails is not tried again
+    assert "13 of 14 files done" in done.stderr
     alone = rtpose_command("batch", *clips, "--out-dir", here, *QUICK, "--overlay", timeout=PATIENCE)
     assert alone.returncode == 0, alone.stderr
     names = sorted(path.name for path in here.iterdir())
