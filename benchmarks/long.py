@@ -1,6 +1,6 @@
 """Long files: what memory depends on, whether the rate stays, and whether a killed run goes on as if it had not been killed.
 
-    python benchmarks/long.py [CLIP] [--minutes 20] [--short 5] [--rate 5] [--seed N] [--json FILE] [rtpose's options ...]
+    python benchmarks/long.py [CLIP] [--minutes 20] [--short 5] [--rate 5] [--seed N] [--options='...'] [--json FILE]
 
 CLIP (by default the bundled reference clip) is coded at a low rate, so that minutes cost little, and looped by ffmpeg, which copies its
 packets. `rtpose` runs over the loop as over any file: refined, with --save and --out. Memory is the largest resident set of the process;
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -96,11 +97,11 @@ def decoded(path: Path) -> Iterator[tuple[int, bytes]]:
             yield frame.pts, frame.to_ndarray().tobytes()
 
 
-def measure(options: argparse.Namespace, more: list[str], folder: Path) -> dict[str, Any]:
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for minutes in (options.short, options.minutes):
         video = looped(options.clip, minutes, options.rate, folder)
-        whole = run(video, folder / f"{minutes:g}", *more)
+        whole = run(video, folder / f"{minutes:g}", *options.options)
         frames = whole.save.read_bytes().count(b"\n") - 1
         rows[f"{minutes:g} minutes"] = {
             "frames": frames,
@@ -111,8 +112,8 @@ def measure(options: argparse.Namespace, more: list[str], folder: Path) -> dict[
         }
     short, long = (rows[f"{minutes:g} minutes"]["peak_mb"] for minutes in (options.short, options.minutes))
     chance = random.Random(options.seed)
-    killed = run(video, folder / "again", *more, until=chance.uniform(0.1, 0.9) * whole.seconds)
-    resumed = run(video, folder / "again", *more, "--resume")
+    killed = run(video, folder / "again", *options.options, until=chance.uniform(0.1, 0.9) * whole.seconds)
+    resumed = run(video, folder / "again", *options.options, "--resume")
     return rows | {
         "peak, long over short": long / short,
         "killed": {"seconds": killed.seconds, "code": killed.code, "spooled": killed.spooled[-1][1] if killed.spooled else 0},
@@ -129,16 +130,17 @@ def main() -> None:
     parser.add_argument("--short", type=float, default=5)
     parser.add_argument("--rate", type=int, default=5, help="frames a second of the loop")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 16), help="of the time at which the run is killed")
+    parser.add_argument("--options", type=shlex.split, default=[], help="of rtpose, as one word: --options='--threads 1'")
     parser.add_argument("--json", type=Path)
-    options, more = parser.parse_known_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(options, more, Path(folder))
+        rows = measure(options, Path(folder))
     table = Table("", "", title=f"{options.clip.name} looped, {options.rate} frames a second, seed {options.seed}")
     for name, row in rows.items():
         table.add_row(name, json.dumps(row) if isinstance(row, dict) else f"{row:.3f}" if isinstance(row, float) else str(row))
     Console().print(table)
     if options.json is not None:
-        said = {"clip": options.clip.name, "rate": options.rate, "options": more, "seed": options.seed, "rows": rows}
+        said = {"clip": options.clip.name, "rate": options.rate, "options": options.options, "seed": options.seed, "rows": rows}
         options.json.write_text(json.dumps(about() | said, indent=1) + "\n")
 
 
