@@ -111,6 +111,15 @@ class _State:
     standing: F64 = field(default_factory=lambda: np.zeros(2))
     """Seconds for which left and right ankle have stood on their anchors."""
 
+    def move(self, now: float, pose: Pose, elapsed: float, follow: float) -> None:
+        """Go on to the pose of now. follow: share of a new speed that is believed, a frame of 1/30 s."""
+        if elapsed:
+            share = 1 - (1 - follow) ** (30 * elapsed)
+            turning = to_axis_angle(pose.world @ np.swapaxes(self.world, 1, 2)) / elapsed
+            self.turning += share * (turning - self.turning)
+            self.moving += share * ((pose.translation - self.translation) / elapsed - self.moving)
+        self.time, self.world, self.translation = now, pose.world, pose.translation
+
 
 class Lifter:
     """The stage. Raises nothing: people of whom too little is seen get a row of NaN.
@@ -209,56 +218,50 @@ class Lifter:
         if state is None:
             state = self._states[identity] = self._begin(now, guess, shape, rays, sharpness)
             steps, elapsed = weights.first_steps, 0.0
-            expected, expected_weights = guess, np.zeros(22)
-            expected_translation, translation_weights = state.translation.copy(), np.full(3, 1e-4)
         else:
             steps, elapsed = weights.steps, max(now - state.time, 1e-3)
-            frames = 30 * elapsed
+        prior = self._expect(state, guess, sureness, elapsed)
+        pose = Pose(prior.expected.copy(), prior.translation.copy(), shape.betas.copy())
+        _turn_ends(pose.world, state.world, guess, elapsed)
+        self._stand(state, shape, self._history[identity], size, elapsed)
+        prior = prior._replace(
+            anchors=state.anchors, anchor_weights=np.where(state.standing >= self.STEP, 1 / weights.stand**2, 0.0)
+        )
+        seen = Seen(rays, sharpness, weights.robust**2)
+        if shape.age < weights.settle:
+            prior = prior._replace(shape_weight=1 / (weights.shape**2 * max(30 * elapsed, 1)))
+            fit(self._points, pose, seen, prior, steps)
+            shape.betas, shape.vectors = pose.betas, self._points.at(pose.betas)
+        else:
+            fit(self._points._replace(vectors=shape.vectors), pose, seen, prior, steps)
+        state.move(now, pose, elapsed, weights.follow)
+        shape.time, shape.age = now, shape.age + elapsed
+        self._write(state, shape, said, bodies, row)
+
+    def _expect(self, state: _State, guess: F64, sureness: F64, elapsed: float) -> Prior:
+        """What the network and the last frames let expect; with nothing `elapsed` since the last one, the network alone."""
+        weights, frames = self._weights, 30 * elapsed
+        if elapsed:
             lasting = weights.damping**frames * elapsed
             expected = to_matrix(state.turning * lasting) @ state.world
-            expected_translation = state.translation + state.moving * lasting
-            state.swaying += (1 - math.exp(-elapsed / 0.1)) * (
-                to_axis_angle(guess @ np.swapaxes(state.said, 1, 2)) / elapsed - state.swaying
-            )
+            translation = state.translation + state.moving * lasting
+            swaying = to_axis_angle(guess @ np.swapaxes(state.said, 1, 2)) / elapsed
+            state.swaying += (1 - math.exp(-elapsed / 0.1)) * (swaying - state.swaying)
             state.said = guess
             expected_weights = (weights.turn * frames + weights.agility * elapsed * np.linalg.norm(state.swaying, axis=1)) ** -2.0
             translation_weights = np.full(3, 1 / (weights.move * frames) ** 2)
-        learning = shape.age < weights.settle
-        world, translation, betas = pose = Pose(expected.copy(), expected_translation.copy(), shape.betas.copy())
-        for ankle, knee in _FEET:  # no keypoint shows them: what the network says, evened out over a fifth of a second
-            flex = to_axis_angle(guess[knee].T @ guess[ankle])
-            if elapsed:
-                before = to_axis_angle(state.world[knee].T @ state.world[ankle])
-                flex = before + (flex - before) * (1 - math.exp(-elapsed / 0.2))
-            world[ankle] = world[knee] @ to_matrix(flex)
-        for joint, above in ABOVE.items():
-            world[joint] = world[above]
-        self._stand(state, shape, self._history[identity], size, elapsed)
-        standing = np.where(state.standing >= self.STEP, 1 / weights.stand**2, 0.0)
-        prior = Prior(
+        else:
+            expected, expected_weights = guess, np.zeros(22)
+            translation, translation_weights = state.translation, np.full(3, 1e-4)
+        return Prior(
             said=guess,
             said_weights=sureness,
             expected=expected,
             expected_weights=expected_weights,
-            translation=expected_translation,
+            translation=translation,
             translation_weights=translation_weights,
             limit_weight=1 / weights.limit**2,
-            anchors=state.anchors,
-            anchor_weights=standing,
-            shape_weight=1 / (weights.shape**2 * max(30 * elapsed, 1)) if learning else math.inf,
         )
-        points = self._points if learning else self._points._replace(vectors=shape.vectors)
-        fit(points, pose, Seen(rays, sharpness, weights.robust**2), prior, steps)
-        if elapsed:
-            follow = 1 - (1 - weights.follow) ** (30 * elapsed)
-            turning = to_axis_angle(world @ np.swapaxes(state.world, 1, 2)) / elapsed
-            state.turning += follow * (turning - state.turning)
-            state.moving += follow * ((translation - state.translation) / elapsed - state.moving)
-        if learning:
-            shape.betas, shape.vectors = betas, self._points.at(betas)
-        state.time, state.world, state.translation = now, world, translation
-        shape.time, shape.age = now, shape.age + elapsed
-        self._write(state, shape, said, bodies, row)
 
     def _stand(self, state: _State, shape: _Shape, history: deque[tuple[float, F64, F64]], size: float, elapsed: float) -> None:
         """Notice which feet stand: they hardly move in the picture, and are not lifted. Where one begins to, it is anchored."""
@@ -291,6 +294,19 @@ class Lifter:
         bodies["translation"][row] = state.translation - self._body.offsets(shape.betas)[0]
         bodies["joints3d"][row] = joints
         bodies["uncertainty"][row] = np.exp(said["place_error"])
+
+
+def _turn_ends(world: F64, before: F64, guess: F64, elapsed: float) -> None:
+    """Turn the bones that no keypoint shows, in world rotations (22, 3, 3): ankles as the network says, evened out over a fifth of a
+    second from those `before`; what hangs below an end follows it."""
+    for ankle, knee in _FEET:
+        flex = to_axis_angle(guess[knee].T @ guess[ankle])
+        if elapsed:
+            last = to_axis_angle(before[knee].T @ before[ankle])
+            flex = last + (flex - last) * (1 - math.exp(-elapsed / 0.2))
+        world[ankle] = world[knee] @ to_matrix(flex)
+    for joint, above in ABOVE.items():
+        world[joint] = world[above]
 
 
 def no_bodies(n: int, betas: int) -> dict[str, F32]:
