@@ -33,6 +33,7 @@ from ..source import read_picture
 from ..stages import ankles as stage
 from ..stages.keypoints import MIRRORED, PAIRS, KeypointEstimator
 from ..types import F32, F64, U8
+from . import keep
 from .people import Labels, read_people, read_pictures
 
 FLIP = np.array([-1, 1], np.float32)
@@ -416,9 +417,7 @@ def fit(task: Task, errors: Errors, checkpoint: Path, seed: int, say: Callable[[
             "schedule": schedule.state_dict(),
             "curve": curve,
         }
-        unfinished = checkpoint.with_suffix(".partial")
-        torch.save(saved, unfinished)
-        unfinished.replace(checkpoint)
+        keep(saved, checkpoint)
         say(f"{checkpoint.stem}: epoch {epoch + 1} of {EPOCHS}, loss {total:.3f}")
     return net, curve
 

@@ -39,7 +39,7 @@ from ..source import read_picture
 from ..stages.hmr import CROP
 from ..stages.keypoints import cut, square_crops
 from ..types import F32
-from . import HMR_STEPS
+from . import HMR_STEPS, keep
 from .lifter import Places
 
 if TYPE_CHECKING:
@@ -227,12 +227,12 @@ def train_hmr(
             with curve.open("a") as out:
                 out.write(json.dumps({"step": step, "batches": round(total / KEEP_EVERY, 5)}) + "\n")
             kept = {"run": run, "network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
-            _save(kept, state)
+            keep(kept, state)
             total = 0.0
     after = torch.cat([at for _, at in _said(network, reading, samples, batch)])
     end = float(reprojection(after, samples, slice(None)))
     path = folder / "hmr.pt"
-    _save({"model": network.state_dict()}, path)
+    keep({"model": network.state_dict()}, path)
     return register(
         path,
         name="hmr-tuned",
@@ -253,9 +253,3 @@ def _said(network: Network, reading: Reading, samples: Samples, batch: int) -> I
             pose, betas, camera = network(samples.pictures(slice(start, start + batch)))
             local = reading.rotations(pose)
             yield local, reading.keypoints(local, betas, camera)
-
-
-def _save(data: object, path: Path) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    torch.save(data, partial)
-    partial.replace(path)

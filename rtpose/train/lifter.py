@@ -23,7 +23,7 @@ from ..body.model import BodyModel, load_body
 from ..errors import InputError
 from ..models import register
 from ..types import F64
-from . import LIFTER_STEPS
+from . import LIFTER_STEPS, keep
 from .mocap import HELD_OUT, TUNING, read_mocap
 from .people import read_people, read_pictures
 from .renders import make_renders, read_renders
@@ -245,9 +245,7 @@ class Run:
         with self.curve.open("a") as out:
             out.write(json.dumps({"step": self.step} | row) + "\n")
         kept = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}
-        partial = self.state.with_suffix(".partial")
-        torch.save(kept | {"steps": self.steps, "rng": json.dumps(self.rng.bit_generator.state)}, partial)
-        partial.replace(self.state)
+        keep(kept | {"steps": self.steps, "rng": json.dumps(self.rng.bit_generator.state)}, self.state)
 
 
 def train_lifter(
