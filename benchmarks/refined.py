@@ -1,6 +1,6 @@
 """What refining gains over the causal results it starts from: on mocap, on the rendered clip with exact truth, and on real clips.
 
-    python benchmarks/refined.py synthetic --mocap ../shared/data/mocap
+    python benchmarks/refined.py synthetic --mocap ../shared/data/mocap --split scored
     python benchmarks/refined.py reference
     python benchmarks/refined.py clips --videos ../shared/data/videos
 
@@ -38,7 +38,7 @@ from rtpose.sinks.data import Provenance, Record, read_results
 from rtpose.sinks.spool import SpoolSink
 from rtpose.source import SourceInfo, open_source
 from rtpose.stages.lift import Lifter
-from rtpose.train.mocap import FPS, read_mocap
+from rtpose.train.mocap import FPS
 from rtpose.types import F64, Frame, People, Result, Status
 
 PICTURE = np.zeros((1, 1, 3), np.uint8)
@@ -46,13 +46,13 @@ PICTURE = np.zeros((1, 1, 3), np.uint8)
 
 def synthetic(options: argparse.Namespace) -> dict[str, Any]:
     body, network = load_body(), lifting.open_network(options)
-    mocap = read_mocap(options.mocap, body)
+    clips = lifting.clips_of(options, body)
     lifted = Lifted(body, lambda width, height: Camera(lifting.FOCAL, lifting.FOCAL, (width - 1) / 2, (height - 1) / 2))
     info = SourceInfo("mocap", lifting.WIDTH, lifting.HEIGHT, Fraction(30), Fraction(1, 90_000))
     image = np.zeros((lifting.HEIGHT, lifting.WIDTH, 3), np.uint8)
     table: dict[str, Any] = {}
     for noise, make in (("3 px, 10 % missing", lifting.plain_noise), ("measured", lifting.measured_noise)):
-        made = lifting.sequences(mocap, body, make)
+        made = lifting.sequences(clips, body, make)
         rows: dict[str, list[dict[str, float]]] = defaultdict(list)
         for sequence in made:
             lifter = Lifter(body, network, lifted.camera)
@@ -205,6 +205,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         command.add_argument("--json", type=Path, help="write the table here")
         if function is synthetic:
             command.add_argument("--mocap", type=Path, required=True)
+            command.add_argument("--split", choices=("tuning", "scored"), required=True)
             command.add_argument("--network", type=Path, help="another lifter.onnx than the one that comes with rtpose")
         if function is clips:
             command.add_argument("--videos", type=Path, required=True)

@@ -135,7 +135,13 @@ def make_stages(networks: Networks, info: SourceInfo, keep: Callable[[Answer], A
                 every=settings.detect_every or frames_between(float(info.rate)),
                 keep=keep,
             ),
-            KeypointEstimator(networks.keypoints, models["keypoints"].decoder, max_people=settings.max_people, keep=keep),
+            KeypointEstimator(
+                networks.keypoints,
+                models["keypoints"].decoder,
+                max_people=settings.max_people,
+                every=settings.keypoints_every,
+                keep=keep,
+            ),
         ]
         if "ankles" in models:
             weights = read_weights(models["ankles"].path, models["ankles"].decoder, models["keypoints"].decoder)
@@ -176,18 +182,20 @@ def _warm(stages: Sequence[Stage], info: SourceInfo) -> None:
 
 def savings(stages: Sequence[Stage]) -> list[Step]:
     """What a live run can save on, in the order in which it does."""
-    steps = []
+    steps, last = [], []
     for stage in stages:
         if isinstance(stage, Detector):
             steps.append(Step("looking for people half as often", partial(_set, stage, "every", 2 * stage.every, stage.every)))
         elif isinstance(stage, KeypointEstimator):
             steps.append(Step("looking at newcomers once, not twice", partial(_set, stage, "twice", False, True)))
+            less = partial(_set, stage, "every", 2 * stage.every, stage.every)
+            last.append(Step("looking at people half as often, predicting them between", less))
         elif isinstance(stage, Lifter):
             steps.append(Step("bodies on every third frame only", partial(_set, stage, "every", 3, 1)))
             steps.append(Step("skeletons only", partial(_set, stage, "every", 0, 3)))
         elif isinstance(stage, HmrLifter):
             steps.append(Step("HMR on a quarter of its frames", partial(_set, stage, "every", 4 * stage.every, stage.every)))
-    return steps
+    return steps + last
 
 
 def _set(stage: Stage, name: str, less: int, more: int, save: bool) -> None:

@@ -180,6 +180,9 @@ def track(
     detect_every: Annotated[
         int | None, Parameter(group=SPEED, help="Look for new people in every so-many-th frame; by default four times a second.")
     ] = None,
+    keypoints_every: Annotated[
+        int, Parameter(group=SPEED, help="Look at the people themselves in every so-many-th frame, and predict them between.")
+    ] = Settings.keypoints_every,
     max_people: Annotated[int, Parameter(group=SPEED, help="Follow so many people at most.")] = Settings.max_people,
     target_fps: Annotated[
         float, Parameter(group=SPEED, help="Live: with fewer results a second, though more frames come, do less, step by step.")
@@ -207,6 +210,7 @@ def track(
         precision=precision,
         threads=threads,
         detect_every=detect_every,
+        keypoints_every=keypoints_every,
         max_people=max_people,
         focal=focal,
         fov=fov,

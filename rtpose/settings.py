@@ -14,7 +14,8 @@ class Settings:
 
     detector, keypoints, ankles, lifter: names of networks; ankles and lifter may be "none". lifter "hmr" takes a checkpoint (a file) and an
     SMPL file as body_model, and looks at every lifter_every-th frame. threads is the budget of all networks
-    together (0: the processors this process may use). detect_every is in frames (None: chosen from the source's frame rate).
+    together (0: the processors this process may use). detect_every and keypoints_every are in frames (detect_every None: chosen from the
+    source's frame rate).
     max_people bounds the people tracked at a time. min_pose_score and min_keypoint_score: people and keypoints of less confidence (the
     keypoint network's own) are dropped. focal (px), fov (degrees across the longer side), calibration (a file): at most
     one, the camera for bodies. body_model: an SMPL file in place of the bundled body. target_fps, max_latency (seconds): a live run that
@@ -31,6 +32,7 @@ class Settings:
     precision: str = "auto"
     threads: int = 0
     detect_every: int | None = None
+    keypoints_every: int = 1
     max_people: int = 40
     min_pose_score: float = 0.0
     min_keypoint_score: float = 0.0
@@ -46,6 +48,8 @@ class Settings:
             raise InputError(f"--threads {self.threads}: give 1 or more, or 0 for every processor")
         if self.detect_every is not None and self.detect_every < 1:
             raise InputError(f"--detect-every {self.detect_every}: give 1 or more")
+        if self.keypoints_every < 1:
+            raise InputError(f"--keypoints-every {self.keypoints_every}: give 1 or more")
         if self.lifter_every < 1:
             raise InputError(f"--lifter-every {self.lifter_every}: give 1 or more")
         hmr = self.lifter == "hmr"

@@ -17,8 +17,18 @@ from rtpose.backends import open_session
 from rtpose.errors import InputError
 from rtpose.models import find
 from rtpose.stages.detect import Detector, frames_between
-from rtpose.stages.keypoints import CALIBRATIONS, MIRRORED, KeypointEstimator, agree, calibrate, clothes, square_crops
-from rtpose.types import Boxes, Frame, People, Result
+from rtpose.stages.keypoints import (
+    CALIBRATIONS,
+    MIRRORED,
+    KeypointEstimator,
+    Seen,
+    agree,
+    calibrate,
+    clothes,
+    predicted,
+    square_crops,
+)
+from rtpose.types import Boxes, Frame, People, Result, Status
 
 Image = NDArray[np.uint8]
 NOSE, EYES, SHOULDERS = (223, 123), ((247, 101), (203, 100)), ((325, 270), (95, 258))
@@ -135,6 +145,29 @@ def test_between_looks_the_person_is_followed(
     for k, people in enumerate(run((look(20), make()), images)):
         assert people.ids.tolist() == [1]
         assert np.hypot(*(people.keypoints[0, 0, :2] - (NOSE[0] + 40 + 20 * k, NOSE[1]))) < 15
+
+
+def test_people_not_looked_at_move_on_as_they_moved(
+    make: Callable[..., KeypointEstimator], look: Callable[[int], Detector], astronaut: Image
+) -> None:
+    """The photograph slides by 10 px a frame: who would stay where they were seen last would be 10 or 20 px off."""
+    images = [np.full((512, 800, 3), 110, np.uint8) for _ in range(12)]
+    for k, wall in enumerate(images):
+        wall[:, 40 + 10 * k : 552 + 10 * k] = astronaut
+    every, third = (run((look(6), make(every=every)), images) for every in (1, 3))
+    for k, (exact, guessed) in enumerate(zip(every, third, strict=True)):
+        assert exact.ids.tolist() == guessed.ids.tolist() == [1]
+        assert (guessed.status == Status.PREDICTED).all() == (k % 3 != 0)
+        if k > 3:  # there is motion to go by
+            assert np.linalg.norm(guessed.raw[0, :7, :2] - exact.raw[0, :7, :2], axis=-1).mean() < 8
+
+
+def test_who_was_seen_once_stays_until_the_next_look() -> None:
+    pose = np.ones((1, 17, 3), np.float32)
+    once = People(np.ones(1), np.array([[0, 0, 9, 9]]), np.ones(1), pose, np.zeros((1, 17)), pose)
+    people = predicted(1.5, Seen(0, 1.0, People.none()), Seen(1, 1.1, once))
+    assert (people.keypoints == pose).all()
+    assert (people.status == Status.PREDICTED).all()
 
 
 def test_who_enters_is_reported_soon_and_who_left_is_gone(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numba
@@ -12,7 +13,7 @@ import numpy as np
 from ..backends import Arrays, Session
 from ..errors import InputError
 from ..journal import Answer
-from ..tracking import DOUBT, Tracker, iou
+from ..tracking import DOUBT, SEEN, Tracker, iou
 from ..types import F32, I64, OKS_SIGMAS, U8, People, Result, Status
 from .posenet import STRIDE, decode_person
 
@@ -57,7 +58,8 @@ class KeypointEstimator:
     """A keypoint network around a session, and the stage that keeps identities.
 
     session takes `image` (n, s, s, 3) uint8 RGB for any n; if its width is free, also the middle columns of such crops.
-    max_people: at most so many people are looked at in a frame. keep: see `rtpose.journal`.
+    max_people: at most so many people are looked at in a frame. every: people are looked at in every so-many-th frame, and where the
+    detector has looked; in between they are moved on as they moved last, and marked as predicted. keep: see `rtpose.journal`.
     Raises InputError for an unknown decoder.
     """
 
@@ -70,6 +72,7 @@ class KeypointEstimator:
         *,
         max_people: int = 40,
         crop: float = CROP,
+        every: int = 1,
         keep: Callable[[Answer], Answer] = lambda answer: answer,
     ) -> None:
         if decoder not in DECODERS:
@@ -86,7 +89,9 @@ class KeypointEstimator:
         self._calibration = CALIBRATIONS[decoder]
         self._crop = crop
         self.twice = True
-        """Whether newcomers are looked at twice; may be changed from another thread."""
+        """Whether newcomers are looked at twice; may be changed from another thread, as may `every`."""
+        self.every = every
+        self._seen: deque[Seen] = deque(maxlen=2)
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
         self._narrow = session.inputs["image"][0][2] is None
         if self._narrow:  # so that no width is compiled while somebody waits
@@ -99,10 +104,19 @@ class KeypointEstimator:
         frame = result.frame
         if frame.independent:
             self.tracker.forget()
+        elif result.detections is None and self._seen and frame.index - self._seen[-1].index < self.every:
+            return replace(result, people=predicted(frame.time, *self._seen))
+        people = self._look(result)
+        self._seen.append(Seen(frame.index, frame.time, people))
+        return replace(result, people=people)
+
+    def _look(self, result: Result) -> People:
+        """The people of the frame, as the network sees them."""
+        frame = result.frame
         boxes, new = self.tracker.look(frame.time, result.detections, independent=frame.independent)
         if len(boxes) == 0:
             self.tracker.update(frame.time, _NOBODY, _NOTHING, (frame.height, frame.width))
-            return replace(result, people=People.none())
+            return People.none()
         keypoints = self.estimate(frame.image, boxes, twice=new if self.twice else 0)
         colours = clothes(self._batch, self._shares)
         who = self.tracker.update(frame.time, keypoints, colours, (frame.height, frame.width), independent=frame.independent)
@@ -115,7 +129,7 @@ class KeypointEstimator:
         status = np.full(raw.shape[:2], Status.MEASURED, np.uint8)
         if not frame.independent:
             status[who.borrowed] = Status.PREDICTED
-        return replace(result, people=People(who.ids, inside, who.scores, sure, status, raw))
+        return People(who.ids, inside, who.scores, sure, status, raw)
 
     def estimate(self, image: U8, boxes: F32, *, twice: int = 0) -> F32:
         """Keypoints (n, 17, 3) px, with the network's own confidence, of the person in each box (n, 4) px of the picture.
@@ -163,6 +177,40 @@ class KeypointEstimator:
             rows, left = np.flatnonzero(widths == width), (side - width) // 2
             found[rows] = self._decode(self.session({"image": self._batch[rows, :, left : left + width]}))
         return found
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A frame that was looked at: its index, its time in seconds, and the people in it."""
+
+    index: int
+    time: float
+    people: People
+
+
+def predicted(time: float, *seen: Seen) -> People:
+    """The people of the last of the frames seen, moved on to `time` as they have moved since the first, if there are two.
+
+    Joints that were not seen in both move as the others do on average.
+    """
+    last, before = seen[-1], seen[0]
+    people = last.people
+    boxes, keypoints, raw = people.boxes.copy(), people.keypoints.copy(), people.raw.copy()
+    span = last.time - before.time
+    for i, identity in enumerate(people.ids):
+        row = np.flatnonzero(before.people.ids == identity)
+        if len(row) == 0 or span <= 0:
+            continue
+        then = before.people.keypoints[row[0]]
+        sure = np.minimum(keypoints[i, :, 2], then[:, 2]) >= SEEN
+        way = (keypoints[i, :, :2] - then[:, :2]) * np.float32((time - last.time) / span)
+        mean = way[sure].mean(axis=0) if sure.any() else np.zeros(2, np.float32)
+        way[~sure] = mean
+        keypoints[i, :, :2] += way
+        raw[i, :, :2] += way
+        boxes[i] += np.tile(mean, 2)
+    status = np.full_like(people.status, Status.PREDICTED)
+    return People(people.ids, boxes, people.scores, keypoints, status, raw)
 
 
 def square_crops(boxes: F32, scale: float) -> F32:
