@@ -4,7 +4,7 @@
     python benchmarks/keypoints.py --crop 1.15,1.25 --threshold 0.25,0.35 --precision f32,bf16     # one row for each combination
     python benchmarks/keypoints.py --split train2017            # what variants are chosen on
     python benchmarks/keypoints.py --calibrate                  # fit CALIBRATIONS of rtpose/stages/keypoints.py and PRESENCE of
-                                                                # rtpose/tracking.py, on train2017
+                                                                # rtpose/tracking.py, on train2017; legs cut off by the border
     python benchmarks/keypoints.py --missed FOLDER              # draw the people who were missed (never inside the repository)
 
 Each picture is measured twice: as an independent picture, and held for .3 s as a clip of 10 frames, of which the last counts ("held"):
@@ -42,6 +42,7 @@ from rtpose.models import find
 from rtpose.source import open_source, read_picture
 from rtpose.stages.detect import Detector, frames_between
 from rtpose.stages.keypoints import PAIRS, KeypointEstimator
+from rtpose.stages.lift import trusted
 from rtpose.tracking import distinct, fit, iou, traces
 from rtpose.types import SKELETON, Frame, People, Result
 
@@ -240,10 +241,33 @@ def draw_missed(pairs: list[tuple[Picture, People]], folder: Path) -> None:
         cv2.imwrite(str(folder / f"{picture.id:012d}.png"), cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
 
 
+def legs_at_border(pairs: list[tuple[Picture, People]]) -> dict[str, tuple[int, float]]:
+    """Knees and ankles of the measured people, by whether `rtpose.stages.lift` takes them for cut off: how many, and the share that is
+    where the label is (a similarity of .5 or more); those without a label are not there."""
+    right: dict[str, list[bool]] = {"at the border": [], "inside": []}
+    for picture, people in pairs:
+        height, width = read_picture(picture.path).shape[:2]
+        overlaps = iou(people.boxes, picture.boxes)
+        for row, who in enumerate(overlaps.argmax(axis=1) if len(picture.boxes) else []):
+            if overlaps[row, who] < 0.5 or not picture.counts[who]:
+                continue
+            points, sure = people.keypoints[row, :, :2], people.keypoints[row, :, 2]
+            cut = trusted(points, sure, (width, height)) < sure
+            labels = picture.keypoints[who]
+            area = 0.53 * float(np.prod(picture.boxes[who, 2:] - picture.boxes[who, :2]))
+            off = ((points - labels[:, :2]) ** 2).sum(axis=1) / (2 * area * (2 * OKS_SIGMAS) ** 2)
+            there = (labels[:, 2] > 0) & (np.exp(-off) >= 0.5)
+            for joint in range(13, 17):
+                if sure[joint] >= 0.3:
+                    right["at the border" if cut[joint] else "inside"].append(bool(there[joint]))
+    return {where: (len(flags), float(np.mean(flags))) for where, flags in right.items()}
+
+
 def calibrate() -> None:
     """Print what the confidences of joints and people are worth, on train2017."""
     pairs, _ = on_pictures(make("f32", None, None, None, 30.0), "train2017")
     print("CALIBRATIONS", np.array2string(fit_calibration(score(pairs).joints), precision=2, separator=", "))
+    print("legs, number and share that is there:", legs_at_border(pairs))
     stages = make("auto", None, None, None, 30.0)
     print("PRESENCE", np.array2string(fit_presence(*stages, "train2017"), precision=2, separator=", "))
 

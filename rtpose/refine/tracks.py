@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..body.camera import Camera
 from ..sinks.data import Record
-from ..stages.lift import NAMES, Lifter
+from ..stages.lift import NAMES, SEEN, trusted
 from ..types import F32, F64, U8, Bodies, People, Status
 from .bodies import BodyRefiner, Stretch
 from .smooth import smooth
@@ -87,7 +87,7 @@ class Track:
 
     def _bridged(self) -> F64:
         """What confidence (n, 17) is left, where nothing is seen, of the sights before and after; 0 where one is missing."""
-        seen = self.confidences >= Lifter.SEEN
+        seen = self.confidences >= SEEN
         n = len(seen)
         index = np.arange(n)[:, None]
         before = np.maximum.accumulate(np.where(seen, index, -1), axis=0)
@@ -112,6 +112,7 @@ class WindowRefiner:
         bodies: BodyRefiner | None,
     ) -> None:
         self._name, self._shapes, self._camera, self._bodies = name, shapes, camera, bodies
+        self._size = size
         self._limit = np.array([*size, *size]) - 0.5
 
     def __call__(self, entries: Sequence[Record]) -> list[Record]:
@@ -133,7 +134,7 @@ class WindowRefiner:
     def _lift(self, track: Track, person: int) -> dict[str, F32]:
         if self._bodies is None or self._camera is None:
             return {}
-        confidences = np.where(track.confidences >= Lifter.SEEN, track.confidences, 0.0)
+        confidences = trusted(track.points, track.confidences, self._size)
         stretch = Stretch(track.times, self._camera.rays(track.points), confidences)
         return self._bodies(stretch, self._shapes.get(person), self._camera)
 

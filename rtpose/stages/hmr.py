@@ -24,7 +24,7 @@ from ..body.smpl import BETAS, open_body
 from ..errors import InputError
 from ..types import F32, F64, U8, Bodies, Result
 from .keypoints import cut, square_crops
-from .lift import NAMES, Lifter, Weights, no_bodies
+from .lift import NAMES, SEEN, Lifter, Weights, no_bodies
 
 CROP = 1.2
 """Side of the crop over the longer side of the person's box, as in SPIN's demo."""
@@ -141,7 +141,7 @@ class HmrLifter:
     def _follow(self, state: _State, now: float, keypoints: F32, camera: Camera) -> None:
         """Move the person's body to the keypoints (17, 3) of now; where too few are seen it stays as it was."""
         weights, fresh = self._weights, now == state.time
-        confidences = np.where(keypoints[:, 2] >= Lifter.SEEN, keypoints[:, 2], 0).astype(np.float64)
+        confidences = np.where(keypoints[:, 2] >= SEEN, keypoints[:, 2], 0).astype(np.float64)
         elapsed, state.time = now - state.time, now
         if (confidences > 0).sum() < Lifter.ENOUGH:
             return

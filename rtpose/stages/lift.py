@@ -40,6 +40,12 @@ DIFFICULTY = np.array([0.8, 0.8, 0.8, 0.9, 0.9, 0.9, 0.9, 1.0, 1.0, 1.1, 1.1, 1.
 SAID = np.array([PREDICTED.index(j) if j in PREDICTED else -1 for j in range(22)])
 ABOVE = {10: 7, 11: 8, 20: 18, 21: 19}
 _FEET = ((7, 4), (8, 5))
+SEEN = 0.15
+"""Confidence from which a keypoint counts for a body."""
+EDGE, CUT = 0.04, 0.4
+"""Knees and ankles that are put so near the picture's border, in sizes of the person, are mostly cut off by it: .32 of them are right, and
+.78 of those inside (train2017, `benchmarks/keypoints.py --calibrate`). So they are believed by so much less."""
+_LEGS = slice(13, 17)
 
 
 def check_network(session: Session, path: Path) -> None:
@@ -67,13 +73,13 @@ class Weights:
     joints' limits. stand: metres, of a foot that stands. steps of Gauss and Newton a frame, and at the first one.
     """
 
-    keypoint: float = 0.01
+    keypoint: float = 0.015
     pixel: float = 1.5
     trust: float = 3.0
     robust: float = 4.0
-    network: float = 0.9
-    turn: float = 0.07
-    agility: float = 1.0
+    network: float = 0.7
+    turn: float = 0.06
+    agility: float = 0.7
     move: float = 0.08
     damping: float = 0.85
     follow: float = 0.7
@@ -132,8 +138,6 @@ class Lifter:
 
     ENOUGH = 5
     """Keypoints that must be seen for a body."""
-    SEEN = 0.15
-    """Confidence from which a keypoint counts."""
     GAP = 0.7
     """Seconds unseen after which a person's motion begins anew."""
     MEMORY = 10.0
@@ -175,7 +179,7 @@ class Lifter:
         inputs = np.zeros((n, FEATURES), np.float32)
         turns, sizes = np.empty((n, 3, 3)), np.zeros(n)
         for i, (identity, keypoints) in enumerate(zip(people.ids.tolist(), people.keypoints, strict=True)):
-            confidences = np.where(keypoints[:, 2] >= self.SEEN, keypoints[:, 2], 0).astype(np.float64)
+            confidences = trusted(keypoints[:, :2], keypoints[:, 2], (frame.width, frame.height))
             if (confidences > 0).sum() < self.ENOUGH:
                 continue
             history = self._history.setdefault(identity, deque())
@@ -307,6 +311,15 @@ def _turn_ends(world: F64, before: F64, guess: F64, elapsed: float) -> None:
         world[ankle] = world[knee] @ to_matrix(flex)
     for joint, above in ABOVE.items():
         world[joint] = world[above]
+
+
+def trusted(points: NDArray[np.floating[Any]], confidences: NDArray[np.floating[Any]], picture: tuple[int, int]) -> F64:
+    """What the confidences (..., 17) of keypoints at points (..., 17, 2) px are worth for a body, in a picture of (w, h) px."""
+    worth = np.where(confidences >= SEEN, confidences, 0.0).astype(np.float64)
+    size = np.ptp(points, axis=-2).max(-1)[..., None]
+    inside = np.minimum(points, np.array(picture) - 1 - points).min(-1)
+    worth[..., _LEGS] *= np.where(inside[..., _LEGS] < EDGE * size, CUT, 1.0)
+    return worth
 
 
 def no_bodies(n: int, betas: int) -> dict[str, F32]:

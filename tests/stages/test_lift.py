@@ -15,7 +15,7 @@ from rtpose.body.model import BodyModel, load_body
 from rtpose.body.rotations import to_axis_angle, to_matrix
 from rtpose.errors import InputError
 from rtpose.models import find
-from rtpose.stages.lift import NAMES, Lifter, Network, check_network
+from rtpose.stages.lift import NAMES, SEEN, Lifter, Network, check_network
 from rtpose.types import F32, F64, KEYPOINT_NAMES, Bodies, Frame, People, Result
 
 WIDTH, HEIGHT, FPS = 1280, 720, 30.0
@@ -188,7 +188,7 @@ def test_wild_keypoints_do_no_harm(body: BodyModel, network: Network) -> None:
         if i % 7 == 0:
             keypoints[:, :2] = 100.0
         bodies = bodies_of(lift(frame(i, i / FPS, {1: keypoints})))
-        assert np.isfinite(bodies.joints3d).all() or (keypoints[:, 2] >= Lifter.SEEN).sum() < Lifter.ENOUGH
+        assert np.isfinite(bodies.joints3d).all() or (keypoints[:, 2] >= SEEN).sum() < Lifter.ENOUGH
 
 
 def test_a_lifter_that_saves_gives_fewer_bodies_and_no_fewer_rows(body: BodyModel, network: Network) -> None:
