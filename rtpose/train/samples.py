@@ -1,7 +1,7 @@
 """What the lifter is trained on, as arrays: people who move by motion capture before random cameras, seen by keypoint networks
 that err; and people of COCO, of whom 2D labels alone are known.
 
-A pose of the mocap, perhaps with the legs of another one, a random shape and camera give keypoints, which are then missed,
+A pose of the mocap, perhaps with the legs or the arms of another one, a random shape and camera give keypoints, which are then missed,
 misplaced, swapped and doubted as keypoint networks do. `rtpose.train.renders` makes samples whose errors are a network's own.
 """
 
@@ -24,7 +24,9 @@ from ..types import F32, F64, I64
 from .mocap import FPS, MIRRORED, Clip, mirrored
 from .people import Labels
 
-LOWER = np.array([n in ("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle") for n in JOINT_NAMES])
+_PARTS = (("hip", "knee", "ankle", "foot"), ("collar", "shoulder", "elbow", "wrist"))
+PART = np.array([next((i for i, names in enumerate(_PARTS, 1) if n.endswith(names)), 0) for n in JOINT_NAMES])
+"""The part of the body that a joint belongs to: trunk, legs or arms. A person can have each from another pose."""
 STIFF = np.array(
     [0.15 if n.endswith(("foot", "ankle", "wrist")) or n == "pelvis" else 0.5 if "collar" in n else 1.0 for n in JOINT_NAMES]
 )
@@ -165,9 +167,13 @@ def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, sta
     c = np.empty((3, 3))
     w = np.empty(3)
     i = bank.drawn[rng.integers(0, len(bank.drawn))]
-    legs = bank.drawn[rng.integers(0, len(bank.drawn))] if rng.random() < 0.3 else i
+    sources = np.array([i, i, i])
+    for part, chance in ((1, 0.3), (2, 0.2)):
+        if rng.random() < chance:
+            sources[part] = bank.drawn[rng.integers(0, len(bank.drawn))]
+    frames = np.empty(3, np.int64)
     speed = 1.0 if rng.random() < 0.5 else 0.6 + 1.2 * rng.random()
-    strength = 0.35 * rng.random() ** 2
+    strength = 0.5 * rng.random() ** 2
     for j in range(22):
         for a in range(3):
             w[a] = rng.normal() * strength * STIFF[j]
@@ -184,14 +190,16 @@ def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, sta
     aside_x, aside_y = 0.05 * rng.normal(), 0.05 * rng.normal()
     for m in range(len(steps)):
         back = round(steps[m] * speed)
-        frame, frame_legs = i - back, legs - back
-        out.there[m] = frame >= bank.first[i] and frame_legs >= bank.first[legs]
-        frame, frame_legs = max(frame, bank.first[i]), max(frame_legs, bank.first[legs])
+        out.there[m] = True
+        for part in range(3):
+            begin = bank.first[sources[part]]
+            out.there[m] &= sources[part] - back >= begin
+            frames[part] = max(sources[part] - back, begin)
         for j in range(22):
-            if LOWER[j] and standing:
+            if PART[j] == 1 and standing:
                 local[j] = noise[j]
                 continue
-            source = frame_legs if LOWER[j] else frame
+            source = frames[PART[j]]
             for a in range(3):
                 for b in range(3):
                     s = 0.0
@@ -208,7 +216,7 @@ def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, sta
             pelvis[m, a] = 0.0
             for d in range(3):
                 local[0, a, d] = joints[a, d]
-                pelvis[m, a] += c[a, d] * (bank.root[frame, d] - bank.root[i, d])
+                pelvis[m, a] += c[a, d] * (bank.root[frames[0], d] - bank.root[i, d])
         pelvis[m, 0] += aside_x
         pelvis[m, 1] += aside_y
         pelvis[m, 2] += distance
