@@ -44,7 +44,7 @@ from rtpose.stages.detect import Detector, frames_between
 from rtpose.stages.keypoints import PAIRS, KeypointEstimator
 from rtpose.stages.lift import trusted
 from rtpose.tracking import distinct, fit, iou, traces
-from rtpose.types import SKELETON, Frame, People, Result
+from rtpose.types import OKS_SIGMAS, SKELETON, Frame, People, Result
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

