@@ -27,6 +27,10 @@ _MIRROR_SIX = np.array([1.0, -1, -1, -1, 1, 1])
 """What mirroring x does to the first two columns of a rotation."""
 
 
+FIT = Weights(keypoint=0.01, network=0.8)
+"""Keypoints that are smoothed with the future known are worth more than those of the causal pass."""
+
+
 @dataclass(frozen=True)
 class Strengths:
     """How firmly the refined bodies are held; see `Weights` for what the causal fit shares.
@@ -75,7 +79,7 @@ class BodyRefiner:
     def __init__(self, body: BodyModel, network: Network, strengths: Strengths | None = None) -> None:
         self._body, self._network = body, network
         self._points = Points.of(body)
-        self._weights, self._strengths = Weights(), strengths or Strengths()
+        self._weights, self._strengths = FIT, strengths or Strengths()
 
     def __call__(self, stretch: Stretch, betas: F64 | None, camera: Camera) -> dict[str, F32]:
         """The arrays of `Bodies`, a row a frame; NaN where nothing was seen for `Lifter.GAP` seconds before or after.
