@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,10 +15,12 @@ from .body.camera import Camera, camera_for
 from .body.model import BodyModel, load_body
 from .body.smpl import open_body
 from .errors import EndedEarly, InputError
-from .sinks.data import Header, Record, read_results
+from .sinks.data import Header, Record, body_shapes, read_results
 from .source import InfoSource, open_source
-from .types import F32, F64, I64, U8
+from .types import F32, F64, I64, U8, People
 
+_SEEN = ("boxes", "scores", "keypoints", "status")
+"""What is taken over from `types.People`."""
 DEFAULT_RATE = 30.0
 """Frames a second of a run that is too short to have a rate."""
 
@@ -106,7 +109,8 @@ def read_run(path: Path | str) -> Run:
     frames: list[int] = []
     times: list[float] = []
     files: list[str | None] = []
-    rows: dict[int, list[tuple[int, int, Record]]] = {}
+    shapes = body_shapes(header, records)
+    gathered: dict[int, _Gathered] = {}
     for number, record in enumerate(records):
         if times and record.time <= times[-1]:
             raise InputError(
@@ -119,41 +123,45 @@ def read_run(path: Path | str) -> Run:
         if len(set(ids)) < len(ids):
             raise InputError(f"{path}: frame {record.frame} has two people of the same id")
         for row, identity in enumerate(ids):
-            rows.setdefault(identity, []).append((number, row, record))
+            gathered.setdefault(identity, _Gathered(shapes)).add(number, row, record)
     if not times:
         raise InputError(f"{path} holds no frames")
-    people = {identity: _person(identity, rows[identity]) for identity in sorted(rows)}
+    people = {identity: gathered[identity].person(identity) for identity in sorted(gathered)}
     return Run(path, header, np.array(frames, np.int64), np.array(times), tuple(files), people, records.partial)
 
 
-def _person(identity: int, seen: list[tuple[int, int, Record]]) -> Person:
-    betas = max((r.bodies.betas.shape[1] for _, _, r in seen if r.bodies is not None), default=0)
+class _Gathered:
+    """The rows of one identity while the records go by, as plain bytes: to keep the records would take five times the memory.
 
-    def body(name: str, *shape: int) -> F32:
-        out = np.full((len(seen), *shape), np.nan, np.float32)
-        for i, (_, row, record) in enumerate(seen):
-            if record.bodies is not None and (array := getattr(record.bodies, name)[row]).shape == shape:
-                out[i] = array
-        return out
+    shapes: of a row of each array of its body.
+    """
 
-    def people(name: str) -> NDArray[Any]:
-        return np.stack([getattr(record.people, name)[row] for _, row, record in seen])
+    def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        self._rows, self._times, self._shapes = array("q"), array("d"), shapes
+        self._data = {name: bytearray() for name in (*_SEEN, *shapes)}
 
-    joints = len(seen[0][2].bodies.joint_names) if seen[0][2].bodies is not None else 0
-    return Person(
-        id=identity,
-        rows=np.array([number for number, _, _ in seen], np.int64),
-        times=np.array([record.time for _, _, record in seen]),
-        boxes=people("boxes"),
-        scores=people("scores"),
-        keypoints=people("keypoints"),
-        status=people("status"),
-        rotations=body("rotations", 22, 3),
-        betas=body("betas", betas),
-        translation=body("translation", 3),
-        joints3d=body("joints3d", joints, 3),
-        uncertainty=body("uncertainty", joints),
-    )
+    def add(self, number: int, row: int, record: Record) -> None:
+        """The person is in this row of record `number`."""
+        self._rows.append(number)
+        self._times.append(record.time)
+        for name in _SEEN:
+            self._data[name] += getattr(record.people, name)[row].tobytes()
+        for name, shape in self._shapes.items():
+            found = None if record.bodies is None else getattr(record.bodies, name)[row]
+            if found is None or found.shape != shape:
+                found = np.full(shape, np.nan, np.float32)
+            self._data[name] += found.tobytes()
+
+    def person(self, identity: int) -> Person:
+        n = len(self._rows)
+        nobody = People.none()
+        arrays: dict[str, Any] = {}
+        for name in _SEEN:
+            empty = getattr(nobody, name)
+            arrays[name] = np.frombuffer(self._data[name], empty.dtype).reshape(n, *empty.shape[1:])
+        for name, shape in self._shapes.items():
+            arrays[name] = np.frombuffer(self._data[name], np.float32).reshape(n, *shape)
+        return Person(id=identity, rows=np.array(self._rows, np.int64), times=np.array(self._times), **arrays)
 
 
 def fitted_body(file: Path, header: Header, path: Path | None = None) -> BodyModel:

@@ -211,10 +211,7 @@ def _columns(header: Header, records: Records, column: Callable[..., _Column]) -
     frames, times, counts = column(np.int64), column(np.float64), column(np.int64)
     nobody = {name: getattr(People.none(), field) for name, field in _PEOPLE_ARRAYS.items()}
     people = {name: column(array.dtype, *array.shape[1:]) for name, array in nobody.items()}
-    shapes: dict[str, tuple[int, ...]] = {}
-    if header.joints3d_names is not None:
-        betas = next((r.bodies.betas.shape[1] for r in records if r.bodies is not None and r.bodies.betas.size), 0)
-        shapes = _body_shapes(betas, len(header.joints3d_names))
+    shapes = {} if header.joints3d_names is None else body_shapes(header, records)
     bodies = {name: column(np.float32, *shape) for name, shape in shapes.items()}
     files: list[str | None] = []
     for record in records:
@@ -232,6 +229,14 @@ def _columns(header: Header, records: Records, column: Callable[..., _Column]) -
         named["file"] = column(f"<U{max(len(file or '') for file in files)}")
         named["file"].add([file or "" for file in files])
     return {"frame": frames, "time": times, "people": counts, **named, **people, **bodies}
+
+
+def body_shapes(header: Header, records: Records) -> dict[str, tuple[int, ...]]:
+    """What a row of each array of `Bodies` looks like in these results; where there are none it has no betas and no joints."""
+    betas = 0
+    if header.joints3d_names is not None:
+        betas = next((r.bodies.betas.shape[1] for r in records if r.bodies is not None and r.bodies.betas.size), 0)
+    return _body_shapes(betas, len(header.joints3d_names or ()))
 
 
 def json_line(record: Mapping[str, Any]) -> bytes:

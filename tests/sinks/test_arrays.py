@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import tracemalloc
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 from rtpose.errors import InputError, RtposeError
 from rtpose.pipeline import Sink
+from rtpose.runs import read_run
 from rtpose.sinks.data import ENDINGS, NpzSink, Provenance, open_data, read_results, save_arrays
 from rtpose.source import SourceInfo
 from rtpose.types import Result
@@ -44,8 +46,8 @@ def results(walkers: Walkers) -> list[Result]:
     made = [walkers.result(i, ids) for i, ids in enumerate(COMINGS)]
     last = made[-1].bodies
     assert last is not None
-    fields = ("rotations", "betas", "translation", "joints3d", "uncertainty")
-    unknown = {field: np.full_like(getattr(last, field), np.nan) for field in fields}
+    arrays = ("rotations", "betas", "translation", "joints3d", "uncertainty")
+    unknown = {name: np.full_like(getattr(last, name), np.nan) for name in arrays}
     return [*made[:-1], replace(made[-1], bodies=replace(last, **unknown))]
 
 
@@ -206,23 +208,37 @@ def test_foreign_and_damaged_arrays(walkers: Walkers, tmp_path: Path) -> None:
     refused("cannot read")
 
 
-def test_turning_lines_into_arrays_needs_no_more_memory_for_more_frames(walkers: Walkers, tmp_path: Path) -> None:
-    lines = tmp_path / "walk.jsonl"
-    writer = sink(lines, walkers)
+@pytest.fixture
+def long_walk(walkers: Walkers, tmp_path: Path) -> Path:
+    """400 frames of two people, in lines."""
+    path = tmp_path / "walk.jsonl"
+    writer = sink(path, walkers)
     for i in range(400):
         writer.write(walkers.result(i, (1, 2)))
     writer.close()
+    return path
+
+
+def test_turning_lines_into_arrays_needs_no_more_memory_for_more_frames(long_walk: Path, tmp_path: Path) -> None:
     few = tmp_path / "few.jsonl"
-    few.write_bytes(b"".join(lines.read_bytes().splitlines(keepends=True)[:51]))
-    assert _peak(lines, tmp_path / "many.npz") < _peak(few, tmp_path / "few.npz") + 300_000
+    few.write_bytes(b"".join(long_walk.read_bytes().splitlines(keepends=True)[:51]))
+    more = _peak(lambda: save_arrays(long_walk, tmp_path / "many.npz")) - _peak(lambda: save_arrays(few, tmp_path / "few.npz"))
+    assert more < 300_000
     assert len(list(read_results(tmp_path / "many.npz")[1])) == 400
 
 
-def _peak(lines: Path, path: Path) -> int:
+def test_a_run_that_is_read_takes_little_more_memory_than_its_numbers(long_walk: Path) -> None:
+    people = read_run(long_walk).people.values()
+    numbers = sum(getattr(person, name.name).nbytes for person in people for name in fields(person) if name.name != "id")
+    assert numbers > 600_000
+    assert _peak(lambda: read_run(long_walk)) < 2 * numbers
+
+
+def _peak(work: Callable[[], object]) -> int:
     """Bytes."""
     tracemalloc.start()
     try:
-        save_arrays(lines, path)
+        work()
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
