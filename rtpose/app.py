@@ -37,6 +37,7 @@ from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run
 from .refine import Interrupted
 from .refine.run import SecondPass
 from .replay import replay
+from .scope import views as parts_of
 from .settings import Outputs, Settings
 from .sinks.data import Provenance, open_data, read_results
 from .sinks.progress import ProgressSink, summary
@@ -46,6 +47,7 @@ from .sinks.window import WindowSink, check_display, display
 from .source import InfoSource, Paced, SourceInfo, open_source
 from .stages.ankles import Ankles, read_weights
 from .stages.detect import Detector, frames_between
+from .stages.follow import Follow
 from .stages.hmr import HmrLifter, smpl_body
 from .stages.keypoints import KeypointEstimator
 from .stages.lift import Lifter, check_network
@@ -123,9 +125,14 @@ def _as_it_is(answer: Answer) -> Answer:
     return answer
 
 
-def make_stages(networks: Networks, info: SourceInfo, keep: Callable[[Answer], Answer] = _as_it_is) -> list[Stage]:
-    """The stages of a run, in order, each with its networks and compiled code warm. keep: see `rtpose.journal`."""
+def make_stages(
+    networks: Networks, info: SourceInfo, keep: Callable[[Answer], Answer] = _as_it_is, *, refined: bool = False
+) -> list[Stage]:
+    """The stages of a run, in order, each with its networks and compiled code warm. keep: see `rtpose.journal`. refined: a second pass
+    will know who is to be followed, so that nobody is left out."""
     settings, models = networks.settings, networks.models
+    look_at = partial(parts_of, settings.region, settings.tiles)
+    look_at(info.width, info.height)  # a region that cannot be is said before the work starts
 
     def fresh(keep: Callable[[Answer], Answer]) -> list[Stage]:
         stages: list[Stage] = [
@@ -133,6 +140,7 @@ def make_stages(networks: Networks, info: SourceInfo, keep: Callable[[Answer], A
                 networks.detector,
                 models["detector"].decoder,
                 every=settings.detect_every or frames_between(float(info.rate)),
+                views=look_at,
                 keep=keep,
             ),
             KeypointEstimator(
@@ -149,6 +157,8 @@ def make_stages(networks: Networks, info: SourceInfo, keep: Callable[[Answer], A
         stages.append(Smoother())
         if settings.min_pose_score > 0 or settings.min_keypoint_score > 0:
             stages.append(Threshold(settings.min_pose_score, settings.min_keypoint_score))
+        if settings.track != "all" and not refined:
+            stages.append(Follow(settings.track))
         if networks.lifter is not None and networks.lifted is not None:
             body, camera = networks.lifted.body, networks.lifted.camera
             if settings.lifter == "hmr":
@@ -316,13 +326,19 @@ def _prepare(
     second: SecondPass | None = None
     if again and not causal and bool(outputs.save or outputs.out) and _refinable(settings, console):
         second = second_pass(outputs, networks, source.info, reopen, name)
-        sinks = [second.sink, *make_views(outputs, networks, source.info, live)]
+        views = make_views(outputs, networks, source.info, live)
+        if views and settings.track != "all":
+            console.print(
+                "[yellow]note:[/yellow] the view shows the first pass, with everybody in it; --track chooses in the second"
+            )
+        sinks = [second.sink, *views]
     else:
         sinks = make_sinks(outputs, networks, source.info, live, name)
     journal: Journal | None = None
     if name is not None and outputs.save not in (None, "-"):
         journal = Journal(_journal_of(outputs), name, resume=outputs.resume)
-    stages = make_stages(networks, source.info, _as_it_is if journal is None else journal.keep)
+    keep = _as_it_is if journal is None else journal.keep
+    stages = make_stages(networks, source.info, keep, refined=second is not None)
     return _Work(source, live, stages, sinks, outputs, second, journal)
 
 
@@ -367,8 +383,16 @@ def second_pass(
     outputs: Outputs, networks: Networks, info: SourceInfo, reopen: Callable[[], InfoSource], run: str | None = None
 ) -> SecondPass:
     """What refines the results of a video file once all of them are known."""
-    models, lifted = networks.describe(), networks.lifted
-    return SecondPass(outputs, info, reopen, models=models, lifted=lifted, network=networks.lifter, run=run)
+    return SecondPass(
+        outputs,
+        info,
+        reopen,
+        models=networks.describe(),
+        lifted=networks.lifted,
+        network=networks.lifter,
+        track=networks.settings.track,
+        run=run,
+    )
 
 
 def _is_file(info: SourceInfo) -> bool:
@@ -635,7 +659,7 @@ def _track_refined(reopen: Callable[[], InfoSource], live: bool | None, settings
     networks = Networks(settings, source.info)
     second = second_pass(Outputs(), networks, source.info, reopen)
     try:
-        report = run(source, make_stages(networks, source.info), [second.sink])
+        report = run(source, make_stages(networks, source.info, refined=True), [second.sink])
         if report.frames:
             yield from second.results()
     finally:

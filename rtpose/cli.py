@@ -28,9 +28,10 @@ app = App(
 )
 INPUT = Group("Input", sort_key=1)
 OUTPUT = Group("Output", sort_key=2)
-NETWORKS = Group("Networks", sort_key=3)
-BODIES = Group("Bodies", sort_key=4)
-SPEED = Group("Speed", sort_key=5)
+WHO = Group("Who and where", sort_key=3)
+NETWORKS = Group("Networks", sort_key=4)
+BODIES = Group("Bodies", sort_key=5)
+SPEED = Group("Speed", sort_key=6)
 
 Format = Literal["bvh", "glb", "trc", "csv", "coco", "npz"]
 
@@ -168,6 +169,29 @@ def track(
             " processor computes it natively, for hmr f32.",
         ),
     ] = "auto",
+    track: Annotated[
+        str,
+        Parameter(
+            group=WHO,
+            help="Who is in the outputs: all, main (who takes part most over the whole file: players, not spectators), or numbers of"
+            " people as an earlier run gave them: 1,4.",
+        ),
+    ] = Settings.track,
+    region: Annotated[
+        str | None,
+        Parameter(
+            group=WHO,
+            allow_leading_hyphen=True,
+            help="Look for people only there: X0,Y0,X1,Y1 in px of the picture, or percentages such as 0%,20%,100%,100%.",
+        ),
+    ] = None,
+    tiles: Annotated[
+        str,
+        Parameter(
+            group=WHO,
+            help="Look for small people in overlapping parts of the picture, too: auto, how many, or columns and rows such as 3x2.",
+        ),
+    ] = Settings.tiles,
     focal: Annotated[float | None, Parameter(group=BODIES, help="The camera's focal length in px.")] = None,
     fov: Annotated[float | None, Parameter(group=BODIES, help="Its field of view across the longer side, degrees.")] = None,
     calibration: Annotated[
@@ -212,6 +236,9 @@ def track(
         detect_every=detect_every,
         keypoints_every=keypoints_every,
         max_people=max_people,
+        track=track,
+        region=region,
+        tiles=tiles,
         focal=focal,
         fov=fov,
         calibration=calibration,
@@ -251,6 +278,9 @@ def batch(
     overlay: Annotated[bool, Parameter(negative="")] = False,
     causal: Annotated[bool, Parameter(negative="")] = False,
     lifter: Literal["lifter", "none"] = "lifter",
+    track: str = Settings.track,
+    region: str | None = None,
+    tiles: str = Settings.tiles,
     backend: str = "auto",
     precision: str = "auto",
     threads: int = 0,
@@ -275,6 +305,12 @@ def batch(
         Keep what is known at each frame in place of refining.
     lifter
         What turns joints into bodies: lifter, none.
+    track
+        Who is in the outputs: all, main, or numbers of people.
+    region
+        Look for people only there: X0,Y0,X1,Y1 in px or percentages.
+    tiles
+        Look for small people in parts of the picture, too: auto, how many, or 3x2.
     backend
         What runs the networks.
     precision
@@ -292,7 +328,9 @@ def batch(
     """
     from .batch import batch as run
 
-    settings = Settings(lifter=lifter, backend=backend, precision=precision, threads=threads)
+    settings = Settings(
+        lifter=lifter, track=track, region=region, tiles=tiles, backend=backend, precision=precision, threads=threads
+    )
     return run(
         files,
         out_dir,

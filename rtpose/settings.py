@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError
+from .scope import check_region, check_tiles, people_of
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,12 @@ class Settings:
     SMPL file as body_model, and looks at every lifter_every-th frame. threads is the budget of all networks
     together (0: the processors this process may use). detect_every and keypoints_every are in frames (detect_every None: chosen from the
     source's frame rate).
-    max_people bounds the people tracked at a time. min_pose_score and min_keypoint_score: people and keypoints of less confidence (the
-    keypoint network's own) are dropped. focal (px), fov (degrees across the longer side), calibration (a file): at most
-    one, the camera for bodies. body_model: an SMPL file in place of the bundled body. target_fps, max_latency (seconds): a live run that
-    misses them does less, step by step.
+    max_people bounds the people tracked at a time. track: who is in the outputs: "all", "main", or numbers ("1,4"). region: where
+    people are looked for, "X0,Y0,X1,Y1" in px or percentages of the picture (None: everywhere). tiles: in how many overlapping parts the
+    detector looks besides ("1": none; "auto", "6", "3x2"). min_pose_score and min_keypoint_score: people and keypoints of less
+    confidence (the keypoint network's own) are dropped. focal (px), fov (degrees across the longer side), calibration (a file): at
+    most one, the camera for bodies. body_model: an SMPL file in place of the bundled body. target_fps, max_latency (seconds): a live
+    run that misses them does less, step by step.
     """
 
     detector: str = "nanodet"
@@ -34,6 +37,9 @@ class Settings:
     detect_every: int | None = None
     keypoints_every: int = 1
     max_people: int = 40
+    track: str = "all"
+    region: str | None = None
+    tiles: str = "1"
     min_pose_score: float = 0.0
     min_keypoint_score: float = 0.0
     focal: float | None = None
@@ -63,6 +69,10 @@ class Settings:
             raise InputError(f"--max-latency {1e3 * self.max_latency:g}: give more than 0")
         if self.max_people < 1:
             raise InputError(f"--max-people {self.max_people}: give 1 or more")
+        people_of(self.track)
+        check_tiles(self.tiles)
+        if self.region is not None:
+            check_region(self.region)
         for option, score in (("--min-pose-score", self.min_pose_score), ("--min-keypoint-score", self.min_keypoint_score)):
             if not 0 <= score <= 1:
                 raise InputError(f"{option} {score:g}: give a confidence from 0 to 1")

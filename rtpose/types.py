@@ -157,6 +157,10 @@ class People:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def only(self, kept: NDArray[np.bool_]) -> People:
+        """Those for whom `kept` (n,) is true."""
+        return People(*(getattr(self, name)[kept] for name in ("ids", "boxes", "scores", "keypoints", "status", "raw")))
+
     @staticmethod
     def none() -> People:
         empty = np.zeros((0, 17, 3), np.float32)

@@ -12,14 +12,16 @@ import os
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ..body.model import Lifted
 from ..errors import InputError, RtposeError
+from ..scope import people_of
 from ..sinks.data import Record, Records, frame_record, json_line, read_results
+from ..stages.follow import main_people
 from ..stages.lift import Network
 from ..types import F64, Status
 from .bodies import BodyRefiner
@@ -34,38 +36,45 @@ MARGIN = 2.0
 
 @dataclass
 class Summary:
-    """What refining did. joined: pieces that were found to be of somebody known; bridged: people and frames that were predicted."""
+    """What refining did. joined: pieces that were found to be of somebody known; bridged: people and frames that were predicted;
+    missing: people who were to be followed and are not there."""
 
     frames: int = 0
     people: int = 0
     shots: int = 1
     joined: int = 0
     bridged: int = 0
+    missing: list[int] = field(default_factory=list)
 
     def __str__(self) -> str:
+        missing = f"; nobody has the number {' or '.join(map(str, self.missing))}" if self.missing else ""
         return (
             f"refined: {self.people} people in {self.shots} shots; {self.joined} times somebody was recognised; "
-            f"{self.bridged} gaps of a frame bridged"
+            f"{self.bridged} gaps of a frame bridged{missing}"
         )
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Who is in a file. shapes: each person's betas. first: frame numbers at which shots begin, but for 0."""
+    """Who is in a file, in how many pieces. followed: those whom the outputs contain. shapes: each person's betas. cuts: frame numbers at
+    which shots begin, but for 0."""
 
+    people: int
+    followed: frozenset[int]
     shapes: dict[int, F64]
     cuts: list[int]
     pieces: int
     _names: dict[int, list[tuple[int, int]]]
 
-    def name(self, identity: int, frame: int) -> int:
-        """The person whom the causal pass called `identity` in this frame."""
+    def name(self, identity: int, frame: int) -> int | None:
+        """The person whom the causal pass called `identity` in this frame; None for somebody who is not followed."""
         pieces = self._names[identity]
-        return pieces[bisect_right(pieces, (frame, 1 << 62)) - 1][1]
+        person = pieces[bisect_right(pieces, (frame, 1 << 62)) - 1][1]
+        return person if person in self.followed else None
 
     @staticmethod
-    def of(spool: Path, records: Records) -> Cast:
-        """Read the spool and see who is who."""
+    def of(spool: Path, records: Records, track: str) -> Cast:
+        """Read the spool and see who is who, and who is to be followed."""
         cuts = _cuts(spool)
         pieces: list[Piece] = []
         current: dict[int, Piece] = {}
@@ -78,22 +87,22 @@ class Cast:
                     pieces.append(piece)
                 colours = np.array(fields["people"][row].get("colours", [0] * 9)) / 255
                 betas = None if record.bodies is None else record.bodies.betas[row]
-                piece.add(record.frame, record.time, record.people.boxes[row], colours, betas)
+                people = record.people
+                piece.add(record.frame, record.time, people.boxes[row], people.keypoints[row], colours, betas)
         names: dict[int, list[tuple[int, int]]] = defaultdict(list)
         shapes: dict[int, F64] = {}
+        weights: dict[int, float] = {}
         for number, person in enumerate(stitch(pieces), 1):
             for piece in person:
                 names[piece.identity].append((piece.first, number))
+            weights[number] = sum(piece.part.weight for piece in person)
             known = [(piece.betas, piece.bodies) for piece in person if piece.betas is not None]
             if known:
                 shapes[number] = np.asarray(sum(betas for betas, _ in known) / sum(count for _, count in known))
         for mine in names.values():
             mine.sort()
-        return Cast(shapes, cuts, len(pieces), dict(names))
-
-    @property
-    def people(self) -> int:
-        return len({number for mine in self._names.values() for _, number in mine})
+        followed = main_people(weights) if track == "main" else people_of(track) or frozenset(weights)
+        return Cast(len(weights), followed, shapes, cuts, len(pieces), dict(names))
 
 
 class Interrupted(Exception):
@@ -106,11 +115,13 @@ def refine(
     *,
     lifted: Lifted | None = None,
     network: Network | None = None,
+    track: str = "all",
     stopped: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Refine what `SpoolSink` wrote into `out` (JSON Lines, mode "refined"), which appears when it is whole.
 
-    lifted, network: what the bodies were fitted with; needed where there are bodies. Raises InputError for a spool that is none,
+    lifted, network: what the bodies were fitted with; needed where there are bodies. track: who is followed, see `Settings`; who is has the
+    same number, whoever else is left out. Raises InputError for a spool that is none,
     RtposeError where `out` cannot be written, Interrupted soon after `stopped` says so. The spool stays.
     """
     header, records = read_results(spool)
@@ -119,10 +130,12 @@ def refine(
         if lifted is None or network is None:
             raise InputError(f"{spool} has bodies: to refine them, say what they were fitted with")
         bodies = BodyRefiner(lifted.body, network)
-    cast = Cast.of(spool, records)
+    cast = Cast.of(spool, records, track)
     camera = None if lifted is None else lifted.camera(header.width, header.height)
     window = WindowRefiner(cast.name, cast.shapes, (header.width, header.height), camera, bodies)
-    summary = Summary(people=cast.people, shots=len(cast.cuts) + 1, joined=cast.pieces - cast.people)
+    summary = Summary(shots=len(cast.cuts) + 1, joined=cast.pieces - cast.people)
+    summary.missing = sorted(who for who in cast.followed if who > cast.people)
+    summary.people = len(cast.followed) - len(summary.missing)
     unfinished = out.with_name(out.name + ".unfinished")
     try:
         with open(spool, "rb") as source, open(unfinished, "wb") as target:

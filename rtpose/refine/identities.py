@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..stages.follow import Part
 from ..types import F32, F64
 
 LOST = 0.5
@@ -33,7 +34,8 @@ class Piece:
     """A stretch in which a person was followed without a doubt.
 
     identity: the causal pass'. shot: which. first, last: frame numbers; head, tail: (time, box) of the first and last moments.
-    colours: sum over the frames of what the person wears, 9 numbers 0..1. betas: sum of the shapes, over `bodies` frames.
+    colours: sum over the frames of what the person wears, 9 numbers 0..1. betas: sum of the shapes, over `bodies` frames. part: how much
+    the person takes part.
     """
 
     identity: int
@@ -46,8 +48,9 @@ class Piece:
     colours: F64 = field(default_factory=lambda: np.zeros(9))
     betas: F64 | None = None
     bodies: int = 0
+    part: Part = field(default_factory=Part)
 
-    def add(self, frame: int, time: float, box: F32, colours: F64, betas: F32 | None) -> None:
+    def add(self, frame: int, time: float, box: F32, keypoints: F32, colours: F64, betas: F32 | None) -> None:
         """Another frame of the same person."""
         if not self.head or time - self.head[0][0] <= _ENDS:
             self.head.append((time, box))
@@ -57,6 +60,7 @@ class Piece:
         self.last = frame
         self.frames += 1
         self.colours += colours
+        self.part.add(time, box, keypoints)
         if betas is not None and betas.size and np.isfinite(betas).all():
             self.betas = np.float64(betas) if self.betas is None else self.betas + betas
             self.bodies += 1

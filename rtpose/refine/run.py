@@ -27,7 +27,8 @@ class SecondPass:
     """What is to become of a run over a video file, once its causal pass has spooled everything into `sink`.
 
     The spool is FILE.partial beside the data file (or the video, where there is no data file), and stays until everything is written.
-    outputs: with neither file, the results are for `results` alone. reopen: the source once more, from its beginning.
+    outputs: with neither file, the results are for `results` alone. reopen: the source once more, from its beginning. track: who is
+    followed, see `Settings`.
     Raises InputError for an output that cannot be written.
     """
 
@@ -40,9 +41,10 @@ class SecondPass:
         models: dict[str, str],
         lifted: Lifted | None,
         network: Network | None,
+        track: str = "all",
         run: str | None = None,
     ) -> None:
-        self._reopen, self._lifted, self._network = reopen, lifted, network
+        self._reopen, self._lifted, self._network, self._track = reopen, lifted, network, track
         self._save = Path(outputs.save) if outputs.save not in (None, "-") else None
         self._print = outputs.save == "-"
         if self._save is not None:
@@ -93,7 +95,14 @@ class SecondPass:
             self._folder.cleanup()
 
     def _refine(self, control: Control) -> Summary:
-        return refine(self.spool, self._lines, lifted=self._lifted, network=self._network, stopped=lambda: control.stopping)
+        return refine(
+            self.spool,
+            self._lines,
+            lifted=self._lifted,
+            network=self._network,
+            track=self._track,
+            stopped=lambda: control.stopping,
+        )
 
     def _player(self) -> Player:
         header, records = read_results(self._lines)

@@ -100,12 +100,12 @@ class Track:
 
 
 class WindowRefiner:
-    """Refines windows of records. name: the person from the causal identity and the frame number; shapes: each person's betas;
-    size: of the pictures, px; camera and bodies: where there are bodies."""
+    """Refines windows of records. name: the person from the causal identity and the frame number (None: left out); shapes: each
+    person's betas; size: of the pictures, px; camera and bodies: where there are bodies."""
 
     def __init__(
         self,
-        name: Callable[[int, int], int],
+        name: Callable[[int, int], int | None],
         shapes: dict[int, F64],
         size: tuple[int, int],
         camera: Camera | None,
@@ -120,7 +120,9 @@ class WindowRefiner:
         places: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for frame, entry in enumerate(entries):
             for row, identity in enumerate(entry.people.ids.tolist()):
-                places[self._name(identity, entry.frame)].append((frame, row))
+                person = self._name(identity, entry.frame)
+                if person is not None:
+                    places[person].append((frame, row))
         rows: list[list[tuple[int, Track, dict[str, F32], int]]] = [[] for _ in entries]
         for person in sorted(places):
             for stretch in _unbroken(entries, places[person]):

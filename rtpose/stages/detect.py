@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..backends import Session
 from ..errors import InputError
 from ..journal import Answer
+from ..scope import Rect
 from ..types import F32, U8, Boxes, Result
 from . import yolo
 
@@ -44,6 +45,17 @@ class Decoder:
 GAP = 0.5
 """Seconds without a frame after which the detector looks again in any case."""
 
+MARGIN = 0.01
+"""Of a tile's side: a box that comes so near to an edge where the picture goes on is of somebody who was cut."""
+
+SAME = 0.45
+"""From this IoU two boxes that were found in different tiles are of one person."""
+
+
+def whole(width: int, height: int) -> list[Rect]:
+    """The whole picture, in one look."""
+    return [(0, 0, width, height)]
+
 
 class Detector:
     """A detector network around a session, and the stage that looks at every k-th frame.
@@ -51,6 +63,7 @@ class Detector:
     session takes `image` (1, h, w, 3) uint8 RGB. every: look again once this many frames have gone by (by the frames' index, so
     dropped ones count), see `frames_between`. threshold: least score of a person; overlap: of two boxes with a greater IoU the
     worse one goes (None: what suits the network). size: the longer side of the input in px where the network leaves that free.
+    views: which parts it looks at, from width and height of a picture: the first all around, which holds the others, if there are any.
     keep: see `rtpose.journal`. Raises InputError for an unknown decoder.
     """
 
@@ -65,6 +78,7 @@ class Detector:
         threshold: float | None = None,
         overlap: float | None = None,
         size: int = 416,
+        views: Callable[[int, int], list[Rect]] = whole,
         keep: Callable[[Answer], Answer] = lambda answer: answer,
     ) -> None:
         kind = decoder.split(" ")[0]
@@ -78,6 +92,7 @@ class Detector:
         self.threshold = self._decoder.threshold if threshold is None else threshold
         self.overlap = self._decoder.overlap if overlap is None else overlap
         self._size = size
+        self._views = views
         self._fixed = session.inputs["image"][0][1:3]
         self._input: U8 = np.empty((1, 0, 0, 3), np.uint8)
         self._placed = (0, 0, 0, 0)
@@ -96,12 +111,29 @@ class Detector:
         return replace(result, detections=self.detect(frame.image))
 
     def detect(self, image: U8) -> Boxes:
-        """The people of a picture (h, w, 3) RGB, best first; boxes are cut at its border."""
+        """The people of a picture (h, w, 3) RGB, best first; boxes are cut at the border of what is looked at."""
         found = self._answer(image).reshape(-1, 5)
         return Boxes(found[:, :4], found[:, 4])
 
     def _find(self, image: U8) -> F32:
         """Boxes and scores (n, 5)."""
+        around, *tiles = self._views(image.shape[1], image.shape[0])
+        found = self._look(image, around)
+        if not tiles:
+            return found
+        found = np.concatenate([found, *(_uncut(self._look(image, tile), tile, around) for tile in tiles)])
+        found = found[np.argsort(-found[:, 4], kind="stable")]
+        return found[suppress(found[:, :4], min(self.overlap, SAME))]
+
+    def _look(self, image: U8, view: Rect) -> F32:
+        """Boxes and scores (n, 5), best first, of the people in a part of the picture."""
+        x0, y0, x1, y1 = view
+        found = self._people(image[y0:y1, x0:x1])
+        found[:, :4] += np.array([x0, y0, x0, y0], np.float32)
+        return found
+
+    def _people(self, image: U8) -> F32:
+        """The same of a whole picture."""
         scale, left, top = self._letterbox(image)
         _, height, width, _ = self._input.shape
         boxes, scores = self._decoder.decode(self.session({"image": self._input}), (height, width), self.threshold)
@@ -139,6 +171,16 @@ class Detector:
         scale, step = self._size / max(image.shape[:2]), 2 * self._decoder.multiple
         h, w = (min(self._size, max(1, -(-round(side * scale) // step)) * step) for side in image.shape[:2])
         return h, w
+
+
+def _uncut(found: F32, tile: Rect, around: Rect) -> F32:
+    """Those of the boxes and scores (n, 5) that end within the tile, or where all that is looked at ends."""
+    near = MARGIN * max(tile[2] - tile[0], tile[3] - tile[1])
+    cut = np.zeros(len(found), np.bool_)
+    for side in range(4):
+        if tile[side] != around[side]:
+            cut |= np.abs(found[:, side] + 0.5 - tile[side]) < near
+    return found[~cut]
 
 
 def frames_between(rate: float, seconds: float = 0.2) -> int:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
-from ..types import People, Result, Status
+from ..types import Result, Status
 
 
 class Threshold:
@@ -31,7 +29,4 @@ class Threshold:
         kept = p.raw[:, :, 2].mean(1) >= self._pose
         keypoints = p.keypoints.copy()
         keypoints[(p.raw[:, :, 2] < self._keypoint) & (p.status == Status.MEASURED), 2] = 0
-        people = People(
-            p.ids[kept], p.boxes[kept], p.scores[kept], np.ascontiguousarray(keypoints[kept]), p.status[kept], p.raw[kept]
-        )
-        return replace(result, people=people)
+        return replace(result, people=replace(p, keypoints=keypoints).only(kept))
