@@ -13,8 +13,8 @@ Rect = tuple[int, int, int, int]
 
 OVERLAP = 0.2
 """Of a tile's side: so much of it is also in the next tile, so that small people are whole in one of them."""
-FINE = 800
-"""px: the longer side of a tile, at most, that `--tiles auto` chooses."""
+FINE = 1280
+"""px: the most that `--tiles auto` lets a side of a tile have."""
 MOST = 64
 """Tiles of a picture."""
 

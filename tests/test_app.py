@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ from rtpose.settings import Outputs, Settings
 from rtpose.source import open_source
 
 
-def lines_of(clip: Path, path: Path, runner) -> bytes:
+def lines_of(clip: Path, path: Path, runner, **settings) -> bytes:
     source = open_source(str(clip))
-    networks = Networks(Settings(threads=2), source.info)
+    networks = Networks(Settings(threads=2, **settings), source.info)
     sinks = make_sinks(Outputs(save=str(path), view=False), networks, source.info, live=False)
     runner(source, make_stages(networks, source.info), sinks)
     return path.read_bytes()
@@ -28,6 +29,30 @@ def test_the_same_bytes_twice_and_from_the_plain_loop(person_clip: Path, tmp_pat
     assert first == lines_of(person_clip, tmp_path / "b.jsonl", run)
     assert first == lines_of(person_clip, tmp_path / "c.jsonl", run_inline)
     assert first.count(b"\n") > 10
+
+
+def test_the_same_bytes_with_tiles_in_a_region_of_the_main_people(person_clip: Path, tmp_path: Path) -> None:
+    chosen = {"lifter": "none", "track": "main", "region": "10%,0,95%,100%", "tiles": "2x1"}
+    first = lines_of(person_clip, tmp_path / "a.jsonl", run, **chosen)
+    assert first == lines_of(person_clip, tmp_path / "b.jsonl", run_inline, **chosen)
+    assert b'"id":1' in first
+
+
+def test_who_is_followed_in_every_output(person_clip: Path, tmp_path: Path) -> None:
+    save = tmp_path / "a.jsonl"
+    kept = Outputs(save=str(save), view=False, overwrite=True)
+    everybody = Settings(lifter="none")
+    assert process(str(person_clip), everybody, kept) == 0
+    whole = save.read_bytes().split(b"\n", 1)[1]
+    assert process(str(person_clip), replace(everybody, track="1"), kept) == 0
+    assert save.read_bytes().split(b"\n", 1)[1] == whole
+    with pytest.raises(InputError, match="other settings"):
+        process(str(person_clip), replace(everybody, track="2"), replace(kept, overwrite=False, resume=True))
+    for refine in (True, False):
+        results = list(rtpose.track(person_clip, refine=refine, lifter="none", track="2"))
+        assert [len(result.people) for result in results] == [0] * 30
+    with pytest.raises(InputError, match="--region 0,0,700,480 is not in the picture, which has 640x480 px"):
+        next(rtpose.track(person_clip, region="0,0,700,480"))
 
 
 def test_track_yields_every_frame(person_clip: Path) -> None:

@@ -165,6 +165,9 @@ def test_bad_settings(person_clip: Path, tmp_path: Path) -> None:
     refused(rtpose_command(person_clip, "--lifter", "hmr", "--checkpoint", "spin.pt"), "--checkpoint FILE", "--body-model FILE")
     refused(rtpose_command(person_clip, "--checkpoint", "spin.pt"), "--checkpoint", "--lifter hmr")
     refused(rtpose_command(person_clip, "--lifter-every", "0"), "--lifter-every 0")
+    refused(rtpose_command(person_clip, "--track", "players"), "--track players", "all, main")
+    refused(rtpose_command(person_clip, "--region", "-5,0,100,100"), "--region -5,0,100,100", "640x480")
+    refused(rtpose_command(person_clip, "--tiles", "many"), "--tiles many", "3x2")
 
 
 def test_the_papers_preset_needs_the_users_own_yolo(person_clip: Path, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from skimage import data
 from rtpose.backends import Session, open_session
 from rtpose.errors import InputError
 from rtpose.models import find
+from rtpose.scope import views
 from rtpose.stages.detect import Detector, frames_between, suppress
 from rtpose.types import Frame, Result
 
@@ -150,6 +153,53 @@ def test_it_finds_the_person_in_a_photograph_wherever_she_is(nanodet: Session) -
     np.testing.assert_allclose(moved.xyxy[0], found.xyxy[0] + [600, 0, 600, 0], atol=40)
     grey = np.repeat(astronaut.mean(2, keepdims=True), 3, 2).astype(np.uint8)
     assert detector.detect(grey).scores[0] > 0.5
+
+
+def small_astronaut(x: int, y: int, height: int) -> NDArray[np.uint8]:
+    """A wide picture in which the astronaut is small."""
+    wide = np.full((1080, 1920, 3), 90, np.uint8)
+    wide[y : y + height, x : x + height] = cv2.resize(data.astronaut(), (height, height), interpolation=cv2.INTER_AREA)
+    return wide
+
+
+def test_tiles_find_who_is_too_small_in_the_whole_picture(nanodet: Session) -> None:
+    picture = small_astronaut(1400, 600, 60)
+    plain = Detector(nanodet).detect(picture)
+    tiled = Detector(nanodet, views=partial(views, None, "4x3")).detect(picture)
+    assert tiled.scores[0] > plain.scores.max(initial=0) + 0.2
+    x0, y0, x1, y1 = tiled.xyxy[0]
+    assert 1390 < x0 < x1 < 1470
+    assert 590 < y0 < y1 < 670
+
+
+def test_a_region_is_looked_at_alone_and_larger(nanodet: Session) -> None:
+    picture = small_astronaut(1400, 600, 60)
+    picture[200:712, 100:612] = data.astronaut()
+    found = Detector(nanodet, views=partial(views, "1300,500,1600,700", "1")).detect(picture)
+    assert found.scores[0] > 0.4
+    assert (found.xyxy[:, :2] >= [1299.5, 499.5]).all()
+    assert (found.xyxy[:, 2:] <= [1599.5, 699.5]).all()
+    np.testing.assert_allclose(found.xyxy[0], [1402, 600, 1449, 660], atol=10)
+    cropped = Detector(nanodet).detect(np.ascontiguousarray(picture[500:700, 1300:1600]))
+    np.testing.assert_allclose(found.xyxy - np.array([1300, 500, 1300, 500]), cropped.xyxy, atol=1e-3)
+
+
+def test_one_person_in_several_tiles_is_one_and_who_is_cut_by_a_tile_is_left_to_another() -> None:
+    # The whole picture is seen first, then two tiles of 232 x 256 px, 1.625 times as large with 3 columns of grey at the left.
+    class Looks(Scripted):
+        def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            self.boxes, self.scores = scripts[len(self.seen)]
+            return super().__call__(feeds)
+
+    scripts = [
+        ([(50, 70, 90, 190)], [0.5]),
+        ([(90, 100, 155, 300), (300, 100, 416, 300)], [0.7, 0.9]),
+        ([(0, 100, 83, 300), (150, 100, 200, 300)], [0.8, 0.6]),
+    ]
+    found = Detector(Looks(), views=partial(views, None, "2x1")).detect(picture(256, 416))
+    # Of the whole picture's and the first tile's box of one person the better stays; those at the cut edges go.
+    np.testing.assert_allclose(found.scores, [0.7, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(found.xyxy[:, 0], [87 / 1.625 - 0.5, 184 + 147 / 1.625 - 0.5], atol=0.1)
 
 
 def test_nobody_is_nobody(nanodet: Session) -> None:

@@ -87,8 +87,8 @@ class Cast:
                     pieces.append(piece)
                 colours = np.array(fields["people"][row].get("colours", [0] * 9)) / 255
                 betas = None if record.bodies is None else record.bodies.betas[row]
-                people = record.people
-                piece.add(record.frame, record.time, people.boxes[row], people.keypoints[row], colours, betas)
+                piece.add(record.frame, record.time, record.people.boxes[row], colours, betas)
+                piece.part.add(record.time, record.people.boxes[row], record.people.keypoints[row])
         names: dict[int, list[tuple[int, int]]] = defaultdict(list)
         shapes: dict[int, F64] = {}
         weights: dict[int, float] = {}

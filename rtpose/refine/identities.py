@@ -50,7 +50,7 @@ class Piece:
     bodies: int = 0
     part: Part = field(default_factory=Part)
 
-    def add(self, frame: int, time: float, box: F32, keypoints: F32, colours: F64, betas: F32 | None) -> None:
+    def add(self, frame: int, time: float, box: F32, colours: F64, betas: F32 | None) -> None:
         """Another frame of the same person."""
         if not self.head or time - self.head[0][0] <= _ENDS:
             self.head.append((time, box))
@@ -60,7 +60,6 @@ class Piece:
         self.last = frame
         self.frames += 1
         self.colours += colours
-        self.part.add(time, box, keypoints)
         if betas is not None and betas.size and np.isfinite(betas).all():
             self.betas = np.float64(betas) if self.betas is None else self.betas + betas
             self.bodies += 1

@@ -12,11 +12,13 @@ from ..errors import InputError
 from ..scope import people_of
 from ..types import F32, Result
 
-STEP = 0.5
-"""Seconds from which to which the way of somebody's joints is taken: longer than joints tremble."""
+STEP = 0.3
+"""Seconds after which somebody's joints are compared with where they were: in less, they mostly tremble."""
+GAP = 1.0
+"""Seconds after which nobody knows what somebody who was not seen has done."""
 CALM = 0.05
 """Sizes of a person a second: who does nothing takes part as if moving so fast."""
-SHARE = 0.2
+SHARE = 0.25
 """Who takes part so much as the one who does most is one of the main people."""
 FADE = 10.0
 """Seconds in which, without the future, what somebody did falls to 1/e."""
@@ -36,13 +38,13 @@ class Part:
     def add(self, time: float, box: F32, keypoints: F32) -> None:
         """They were seen once more: box (4,) and keypoints (17, 3) px."""
         size = max(float((box[2:] - box[:2]).max()), 1.0)
-        if time - self._last <= STEP:
+        if time - self._last <= GAP:
             self.weight += math.sqrt(size) * CALM * (time - self._last)
         self._last = time
         passed = time - self._begin
         if passed < STEP:
             return
-        if passed <= 2 * STEP:
+        if passed <= GAP:
             self.weight += _way(self._from, keypoints) / math.sqrt(size)
         self._begin, self._from = time, keypoints
 

@@ -67,6 +67,32 @@ def refined(
     return list(records)
 
 
+def two(first: People, second: People) -> People:
+    arrays = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in People.__slots__}
+    return People(**arrays)
+
+
+def test_only_who_is_followed_is_refined_and_keeps_the_number(tmp_path: Path) -> None:
+    points, times = walk(load_body(), 120), np.arange(120) / FPS
+    walking, standing = seen(points), np.tile(seen(points)[:1], (120, 1, 1))
+    standing[:, :, 0] += 150
+    frames = [
+        replace(result, people=two(somebody(2, standing[i]), result.people)) for i, result in enumerate(results(walking, times))
+    ]
+    everybody = refined(tmp_path, frames)
+    assert [r.people.ids.tolist() for r in everybody] == [[1, 2]] * 120
+    for track, people in (("main", [2]), ("2", [2]), ("1,7", [1]), ("7", [])):
+        chosen = refined(tmp_path, frames, track=track)
+        assert [r.people.ids.tolist() for r in chosen] == [people] * 120
+        for some, every in zip(chosen, everybody, strict=True):
+            kept = np.isin(every.people.ids, people)
+            assert (some.people.keypoints == every.people.keypoints[kept]).all()
+    spool = tmp_path / "x.jsonl.partial"
+    summary = refine(spool, tmp_path / "x.jsonl", track="1,7,9")
+    assert (summary.people, summary.missing) == (1, [7, 9])
+    assert str(summary).endswith("nobody has the number 7 or 9")
+
+
 def errors(records: list[Record], truth: F64) -> F64:
     return np.array([np.linalg.norm(r.people.keypoints[0, LIMBS, :2] - truth[r.frame, LIMBS], axis=-1).mean() for r in records])
 
