@@ -35,12 +35,12 @@ Track = list[tuple[int, float, float]]
 """Labels of a person: frame, x, y."""
 
 
-def paired(people: People, points: dict[str, tuple[float, float]]) -> dict[str, int]:
-    """The id of each labelled person who was found."""
+def paired(people: People, points: dict[str, tuple[float, float]], reach: float = REACH) -> dict[str, int]:
+    """The id of each labelled person who was found: whose trunk is within `reach` heights of the box."""
     names = list(points)
     trunks = people.keypoints[:, TRUNK, :2].mean(axis=1)
     far = np.linalg.norm(np.array([points[name] for name in names])[:, None] - trunks[None], axis=2)
-    near = 1 - far / (REACH * (people.boxes[:, 3] - people.boxes[:, 1]))
+    near = 1 - far / (reach * (people.boxes[:, 3] - people.boxes[:, 1]))
     return {names[row]: int(people.ids[column]) for row, column in assign(near, 1e-6)}
 
 

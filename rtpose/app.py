@@ -37,7 +37,7 @@ from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run
 from .refine import Interrupted
 from .refine.run import SecondPass
 from .replay import replay
-from .scope import views as parts_of
+from .scope import parts_of
 from .settings import Outputs, Settings
 from .sinks.data import Provenance, open_data, read_results
 from .sinks.progress import ProgressSink, summary
@@ -140,7 +140,7 @@ def make_stages(
                 networks.detector,
                 models["detector"].decoder,
                 every=settings.detect_every or frames_between(float(info.rate)),
-                views=look_at,
+                parts=look_at,
                 keep=keep,
             ),
             KeypointEstimator(

@@ -78,7 +78,7 @@ def grid_of(tiles: str, width: int, height: int) -> tuple[int, int]:
     return min(shapes, key=lambda shape: abs(math.log(width * shape[1] / (height * shape[0]))))
 
 
-def views(region: str | None, tiles: str, width: int, height: int) -> list[Rect]:
+def parts_of(region: str | None, tiles: str, width: int, height: int) -> list[Rect]:
     """The parts of a picture of this size that the detector looks at: the region, and then the tiles of it, if there are several."""
     x0, y0, x1, y1 = whole = region_of(region, width, height)
     columns, rows = grid_of(tiles, x1 - x0, y1 - y0)

@@ -17,7 +17,7 @@ from skimage import data
 from rtpose.backends import Session, open_session
 from rtpose.errors import InputError
 from rtpose.models import find
-from rtpose.scope import views
+from rtpose.scope import parts_of
 from rtpose.stages.detect import Detector, frames_between, suppress
 from rtpose.types import Frame, Result
 
@@ -165,7 +165,7 @@ def small_astronaut(x: int, y: int, height: int) -> NDArray[np.uint8]:
 def test_tiles_find_who_is_too_small_in_the_whole_picture(nanodet: Session) -> None:
     picture = small_astronaut(1400, 600, 60)
     plain = Detector(nanodet).detect(picture)
-    tiled = Detector(nanodet, views=partial(views, None, "4x3")).detect(picture)
+    tiled = Detector(nanodet, parts=partial(parts_of, None, "4x3")).detect(picture)
     assert tiled.scores[0] > plain.scores.max(initial=0) + 0.2
     x0, y0, x1, y1 = tiled.xyxy[0]
     assert 1390 < x0 < x1 < 1470
@@ -175,7 +175,7 @@ def test_tiles_find_who_is_too_small_in_the_whole_picture(nanodet: Session) -> N
 def test_a_region_is_looked_at_alone_and_larger(nanodet: Session) -> None:
     picture = small_astronaut(1400, 600, 60)
     picture[200:712, 100:612] = data.astronaut()
-    found = Detector(nanodet, views=partial(views, "1300,500,1600,700", "1")).detect(picture)
+    found = Detector(nanodet, parts=partial(parts_of, "1300,500,1600,700", "1")).detect(picture)
     assert found.scores[0] > 0.4
     assert (found.xyxy[:, :2] >= [1299.5, 499.5]).all()
     assert (found.xyxy[:, 2:] <= [1599.5, 699.5]).all()
@@ -196,7 +196,7 @@ def test_one_person_in_several_tiles_is_one_and_who_is_cut_by_a_tile_is_left_to_
         ([(90, 100, 155, 300), (300, 100, 416, 300)], [0.7, 0.9]),
         ([(0, 100, 83, 300), (150, 100, 200, 300)], [0.8, 0.6]),
     ]
-    found = Detector(Looks(), views=partial(views, None, "2x1")).detect(picture(256, 416))
+    found = Detector(Looks(), parts=partial(parts_of, None, "2x1")).detect(picture(256, 416))
     # Of the whole picture's and the first tile's box of one person the better stays; those at the cut edges go.
     np.testing.assert_allclose(found.scores, [0.7, 0.6], rtol=1e-6)
     np.testing.assert_allclose(found.xyxy[:, 0], [87 / 1.625 - 0.5, 184 + 147 / 1.625 - 0.5], atol=0.1)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtpose.errors import InputError
-from rtpose.scope import OVERLAP, grid_of, people_of, region_of, views
+from rtpose.scope import OVERLAP, grid_of, parts_of, people_of, region_of
 from rtpose.settings import Settings
 
 SIDES = st.integers(32, 5000)
@@ -55,7 +55,7 @@ def test_regions_that_cannot_be(region: str, words: str) -> None:
 
 
 def test_how_many_tiles() -> None:
-    assert views(None, "1", 640, 480) == [(0, 0, 640, 480)]
+    assert parts_of(None, "1", 640, 480) == [(0, 0, 640, 480)]
     assert grid_of("3x2", 100, 100) == (3, 2)
     assert grid_of("6", 1920, 1080) == (3, 2)
     assert grid_of("6", 1080, 1920) == (2, 3)
@@ -72,7 +72,7 @@ def test_tiles_that_cannot_be(tiles: str) -> None:
 
 @given(SIDES, SIDES, st.integers(1, 8), st.integers(1, 8), SHARES, SHARES)
 def test_who_is_small_is_whole_in_a_tile(width: int, height: int, columns: int, rows: int, across: float, down: float) -> None:
-    around, *tiles = views(None, f"{columns}x{rows}", width, height)
+    around, *tiles = parts_of(None, f"{columns}x{rows}", width, height)
     assert around == (0, 0, width, height)
     assert len(tiles) == (columns * rows if columns * rows > 1 else 0)
     for x0, y0, x1, y1 in tiles:
@@ -86,7 +86,7 @@ def test_who_is_small_is_whole_in_a_tile(width: int, height: int, columns: int, 
 
 
 def test_tiles_are_of_the_region() -> None:
-    around, *tiles = views("100,50,500,350", "2x2", 640, 480)
+    around, *tiles = parts_of("100,50,500,350", "2x2", 640, 480)
     assert around == (100, 50, 500, 350)
     assert (min(t[0] for t in tiles), min(t[1] for t in tiles)) == (100, 50)
     assert (max(t[2] for t in tiles), max(t[3] for t in tiles)) == (500, 350)

@@ -63,7 +63,7 @@ class Detector:
     session takes `image` (1, h, w, 3) uint8 RGB. every: look again once this many frames have gone by (by the frames' index, so
     dropped ones count), see `frames_between`. threshold: least score of a person; overlap: of two boxes with a greater IoU the
     worse one goes (None: what suits the network). size: the longer side of the input in px where the network leaves that free.
-    views: which parts it looks at, from width and height of a picture: the first all around, which holds the others, if there are any.
+    parts: which it looks at, from width and height of a picture: the first all around, which holds the others, if there are any.
     keep: see `rtpose.journal`. Raises InputError for an unknown decoder.
     """
 
@@ -78,7 +78,7 @@ class Detector:
         threshold: float | None = None,
         overlap: float | None = None,
         size: int = 416,
-        views: Callable[[int, int], list[Rect]] = whole,
+        parts: Callable[[int, int], list[Rect]] = whole,
         keep: Callable[[Answer], Answer] = lambda answer: answer,
     ) -> None:
         kind = decoder.split(" ")[0]
@@ -92,7 +92,7 @@ class Detector:
         self.threshold = self._decoder.threshold if threshold is None else threshold
         self.overlap = self._decoder.overlap if overlap is None else overlap
         self._size = size
-        self._views = views
+        self._parts = parts
         self._fixed = session.inputs["image"][0][1:3]
         self._input: U8 = np.empty((1, 0, 0, 3), np.uint8)
         self._placed = (0, 0, 0, 0)
@@ -117,7 +117,7 @@ class Detector:
 
     def _find(self, image: U8) -> F32:
         """Boxes and scores (n, 5)."""
-        around, *tiles = self._views(image.shape[1], image.shape[0])
+        around, *tiles = self._parts(image.shape[1], image.shape[0])
         found = self._look(image, around)
         if not tiles:
             return found
@@ -125,9 +125,9 @@ class Detector:
         found = found[np.argsort(-found[:, 4], kind="stable")]
         return found[suppress(found[:, :4], min(self.overlap, SAME))]
 
-    def _look(self, image: U8, view: Rect) -> F32:
+    def _look(self, image: U8, part: Rect) -> F32:
         """Boxes and scores (n, 5), best first, of the people in a part of the picture."""
-        x0, y0, x1, y1 = view
+        x0, y0, x1, y1 = part
         found = self._people(image[y0:y1, x0:x1])
         found[:, :4] += np.array([x0, y0, x0, y0], np.float32)
         return found

@@ -50,7 +50,13 @@ def results(keypoints: F32, times: F64, absent: range = range(0)) -> list[Result
 
 
 def refined(
-    folder: Path, frames: list[Result], cut: int | None = None, *, lifted: Lifted | None = None, network: Network | None = None
+    folder: Path,
+    frames: list[Result],
+    cut: int | None = None,
+    *,
+    lifted: Lifted | None = None,
+    network: Network | None = None,
+    track: str = "all",
 ) -> list[Record]:
     spool, out = folder / "x.jsonl.partial", folder / "x.jsonl"
     sink = SpoolSink(spool, INFO, Provenance(lifted=lifted), overwrite=True)
@@ -61,7 +67,7 @@ def refined(
         lines = spool.read_text().splitlines(keepends=True)
         lines[cut + 3] = lines[cut + 3].replace("}\n", f',"cuts":[{cut}]}}\n')
         spool.write_text("".join(lines))
-    refine(spool, out, lifted=lifted, network=network)
+    refine(spool, out, lifted=lifted, network=network, track=track)
     header, records = read_results(out)
     assert header.mode == "refined"
     return list(records)
