@@ -141,6 +141,7 @@ def make_stages(
                 models["detector"].decoder,
                 every=settings.detect_every or frames_between(float(info.rate)),
                 parts=look_at,
+                calm=settings.detect_every is None,
                 keep=keep,
             ),
             KeypointEstimator(

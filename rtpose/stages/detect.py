@@ -21,6 +21,7 @@ from ..journal import Answer
 from ..scope import Rect
 from ..types import F32, U8, Boxes, Result
 from . import yolo
+from .calm import Calm
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -64,6 +65,7 @@ class Detector:
     dropped ones count), see `frames_between`. threshold: least score of a person; overlap: of two boxes with a greater IoU the
     worse one goes (None: what suits the network). size: the longer side of the input in px where the network leaves that free.
     parts: which it looks at, from width and height of a picture: the first all around, which holds the others, if there are any.
+    calm: skip looks while nothing moves but the people found, see `rtpose.stages.calm`.
     keep: see `rtpose.journal`. Raises InputError for an unknown decoder.
     """
 
@@ -79,6 +81,7 @@ class Detector:
         overlap: float | None = None,
         size: int = 416,
         parts: Callable[[int, int], list[Rect]] = whole,
+        calm: bool = False,
         keep: Callable[[Answer], Answer] = lambda answer: answer,
     ) -> None:
         kind = decoder.split(" ")[0]
@@ -93,6 +96,7 @@ class Detector:
         self.overlap = self._decoder.overlap if overlap is None else overlap
         self._size = size
         self._parts = parts
+        self._calm = Calm() if calm else None
         self._fixed = session.inputs["image"][0][1:3]
         self._input: U8 = np.empty((1, 0, 0, 3), np.uint8)
         self._placed = (0, 0, 0, 0)
@@ -108,7 +112,13 @@ class Detector:
         if not frame.independent and not gap and frame.index - self._looked < self.every:
             return result
         self._looked = frame.index
-        return replace(result, detections=self.detect(frame.image))
+        if self._calm is None or frame.independent:
+            return replace(result, detections=self.detect(frame.image))
+        if not gap and self._calm.lasts(frame.image, frame.time):
+            return result
+        found = self.detect(frame.image)
+        self._calm.looked(frame.image, frame.time, found.xyxy)
+        return replace(result, detections=found)
 
     def detect(self, image: U8) -> Boxes:
         """The people of a picture (h, w, 3) RGB, best first; boxes are cut at the border of what is looked at."""

@@ -1,0 +1,61 @@
+"""Whether the detector may skip a look: nothing has moved but the people whom it knows."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ..tracking import iou
+from ..types import F32, U8
+
+CELLS = 96
+"""Along the longer side of the picture, whose mean brightness is compared."""
+CHANGE = 8.0
+"""Grey levels by which a cell must differ to have changed. The noise of cameras and codecs is far below that in a cell's mean."""
+ROOM = 0.1
+"""Of a box's longer side, around it, in which its person may move without being somebody new."""
+SAME = 0.7
+"""IoU from which two looks have found the same person."""
+LONGEST = 0.6
+"""Seconds after which the detector looks again in any case: people who stand still confirm themselves by that."""
+
+
+class Calm:
+    """Remembers what the detector saw when it looked last."""
+
+    def __init__(self) -> None:
+        self._picture: F32 = np.zeros((0, 0), np.float32)
+        self._scale = 1.0
+        self._boxes: F32 = np.zeros((0, 4), np.float32)
+        self._steady = False
+        self._time = -np.inf
+
+    def lasts(self, image: U8, time: float) -> bool:
+        """Whether the last two looks found the same people, not long before `time` (s), and the picture (h, w, 3) has changed since
+        only where they are."""
+        if not self._steady or time - self._time >= LONGEST:
+            return False
+        picture, _ = _small(image)
+        if picture.shape != self._picture.shape:
+            return False
+        changed = np.abs(picture - self._picture) > CHANGE
+        for x0, y0, x1, y1 in self._boxes:
+            room = ROOM * max(x1 - x0, y1 - y0)
+            left, top = (max(int((low - room) * self._scale), 0) for low in (x0, y0))
+            right, bottom = (int(np.ceil((high + room) * self._scale)) for high in (x1, y1))
+            changed[top:bottom, left:right] = False
+        return not changed.any()
+
+    def looked(self, image: U8, time: float, boxes: F32) -> None:
+        """The detector has found people in boxes (n, 4) px of the picture."""
+        known = iou(boxes, self._boxes) >= SAME
+        self._steady = len(boxes) == len(self._boxes) and bool(known.any(axis=1).all()) and bool(known.any(axis=0).all())
+        self._picture, self._scale = _small(image)
+        self._boxes, self._time = boxes, time
+
+
+def _small(image: U8) -> tuple[F32, float]:
+    """The picture's brightness in `CELLS` cells along its longer side, and cells a pixel."""
+    scale = CELLS / max(image.shape[:2])
+    size = (max(round(scale * image.shape[1]), 1), max(round(scale * image.shape[0]), 1))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).mean(axis=2, dtype=np.float32), scale

@@ -1,0 +1,66 @@
+"""When the detector may skip a look, on a public-domain photograph."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from skimage import data
+
+from rtpose.backends import open_session
+from rtpose.models import find
+from rtpose.stages.calm import LONGEST, Calm
+from rtpose.stages.detect import Detector
+from rtpose.types import Frame, Result
+
+BOX = np.array([[140, 100, 340, 460]], np.float32)
+
+
+@pytest.fixture
+def room() -> NDArray[np.uint8]:
+    """A picture with noise of a camera's kind."""
+    rng = np.random.default_rng(0)
+    return np.clip(rng.normal(110, 8, (480, 640, 3)), 0, 255).astype(np.uint8)
+
+
+def settled(room: NDArray[np.uint8]) -> Calm:
+    calm = Calm()
+    for time in (0.0, 0.2):
+        calm.looked(room, time, BOX)
+    return calm
+
+
+def test_noise_and_who_is_known_disturb_nothing(room: NDArray[np.uint8]) -> None:
+    later = np.clip(np.random.default_rng(1).normal(110, 8, room.shape), 0, 255).astype(np.uint8)
+    later[120:440, 120:330] = 250  # the person moves within the box and a little beyond it
+    assert settled(room).lasts(later, 0.4)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (440, 600), (20, 500)])
+def test_whoever_comes_is_noticed(room: NDArray[np.uint8], place: tuple[int, int]) -> None:
+    later = room.copy()
+    later[place[0] : place[0] + 40, place[1] : place[1] + 16] += 40
+    assert not settled(room).lasts(later, 0.4)
+
+
+def test_it_does_not_last_and_begins_with_two_looks_alike(room: NDArray[np.uint8]) -> None:
+    assert not settled(room).lasts(room, 0.2 + LONGEST)
+    once = Calm()
+    once.looked(room, 0.0, BOX)
+    assert not once.lasts(room, 0.1)
+    for boxes in (BOX + 300, np.concatenate([BOX, BOX + 300]), BOX[:0]):
+        calm = settled(room)
+        calm.looked(room, 0.3, boxes)
+        assert not calm.lasts(room, 0.4)
+    assert not settled(room).lasts(room[:400], 0.4)
+
+
+def test_the_detector_looks_less_often_at_what_does_not_move() -> None:
+    session = open_session(find("nanodet", "detector").path, precision="f32")
+    image = np.asarray(data.astronaut())
+    looks = {}
+    for calm in (False, True):
+        detector = Detector(session, every=3, calm=calm)
+        looks[calm] = [k for k in range(40) if detector(Result(Frame(k, k / 30, image, 0))).detections is not None]
+    assert looks[False] == list(range(0, 40, 3))
+    assert looks[True] == [0, 3, 21, 39]  # twice, then after `LONGEST`
