@@ -74,7 +74,7 @@ def times(seconds: list[float]) -> dict[str, float]:
 def networks(backend: str, calls: int) -> list[dict[str, Any]]:
     """One row for each network, precision and batch: what was built, how far from f32 it is, ms."""
     rows: list[dict[str, Any]] = []
-    for recipe, model in [(each, model) for each in engines.recipes().values() for model in each.networks()]:
+    for recipe, model in [(each.fitted(model), model) for each in engines.recipes().values() for model in each.networks()]:
         feeds = engines.reference_feeds(recipe)
         for precision in recipe.precisions:
             row: dict[str, Any] = {"network": model.name, "precision": precision}

@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,18 @@ class Recipe:
         """The networks that are here of those the recipe is for."""
         return [model for model in models().values() if self.network in (model.name, model.task)]
 
+    def fitted(self, model: Model) -> Recipe:
+        """The recipe for this network: where its file fixes a size, as those made of Darknet's do, the shapes have that size."""
+        inputs = {port.name: port.type.tensor_type.shape.dim for port in _onnx().load(str(model.path)).graph.input}
+
+        def fit(shape: Shape, name: str) -> Shape:
+            return tuple(fixed.dim_value or size for fixed, size in zip(inputs[name], shape, strict=True))
+
+        shapes = {
+            name: (fit(least, name), fit(usual, name), fit(most, name)) for name, (least, usual, most) in self.shapes.items()
+        }
+        return replace(self, shapes=shapes)
+
     def graph(self, model: Model, precision: str) -> bytes:
         """The ONNX file of the network in that precision. Raises Unfit for one that is not on offer."""
         if precision not in self.precisions:
@@ -95,13 +107,21 @@ def _read(path: Path) -> Recipe:
 
 
 def recipe_of(path: Path) -> tuple[Recipe, Model]:
-    """The recipe and the card of the network whose weights lie at `path`. Raises Unfit where there is none."""
+    """The recipe, fitted to it, and the card of the network whose weights lie at `path`. Raises Unfit where there is none."""
     known = recipes()
     for recipe in known.values():
         for model in recipe.networks():
             if model.path == path:
-                return recipe, model
+                return recipe.fitted(model), model
     raise Unfit(f"there is no engine recipe for {path.name}: there are recipes for {', '.join(known)}")
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ModuleNotFoundError:
+        raise InputError("engines need the package onnx: pip install 'rtpose[tensorrt]'") from None
+    return onnx
 
 
 def halved(onnx_bytes: bytes, begin: str, ends: tuple[str, ...]) -> bytes:
@@ -109,12 +129,8 @@ def halved(onnx_bytes: bytes, begin: str, ends: tuple[str, ...]) -> bytes:
 
     TensorRT's networks are strongly typed: what precision a layer has is what its tensors say.
     """
-    try:
-        import onnx
-        from onnx import TensorProto, helper, numpy_helper
-    except ModuleNotFoundError:
-        raise InputError("f16 engines need the package onnx: pip install 'rtpose[tensorrt]'") from None
-
+    onnx = _onnx()
+    helper, numpy_helper, TensorProto = onnx.helper, onnx.numpy_helper, onnx.TensorProto
     model = onnx.load_from_string(onnx_bytes)
     graph = model.graph
     producer = {name: k for k, node in enumerate(graph.node) for name in node.output}
@@ -136,6 +152,9 @@ def halved(onnx_bytes: bytes, begin: str, ends: tuple[str, ...]) -> bytes:
             names[node.output[0]] = node.input[0]
             continue
         if k in inside:
+            for attribute in node.attribute:
+                if attribute.name == "value" and attribute.t.data_type == TensorProto.FLOAT:
+                    attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float16)))
             # Resize takes its scales, Reshape its shape, in types of their own.
             for slot, name in enumerate(node.input[:1] if node.op_type in ("Resize", "Reshape") else node.input):
                 if name in weights and name not in names and weights[name].data_type == TensorProto.FLOAT:

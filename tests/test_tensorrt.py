@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,20 @@ from numpy.typing import NDArray
 
 from rtpose import backends, engines
 from rtpose.backends import Session, open_session, tensorrt
+from rtpose.body.camera import camera_for
+from rtpose.body.model import load_body
 from rtpose.engines import Store
 from rtpose.errors import InputError, Unfit
 from rtpose.models import Model, bundled_folder, models, register, user_folder
+from rtpose.models.darknet import import_darknet
+from rtpose.stages.detect import Detector
+from rtpose.stages.keypoints import KeypointEstimator
+from rtpose.stages.lift import Lifter
+from rtpose.types import Frame, People, Result
 
 from .fake_tensorrt import FakeTensorRT, FakeTorch
+from .test_darknet import random_weights, yolov3
+from .test_engines_ahead import random_hmr_network, yolov3_tiny
 
 RECIPES, ROOM = engines.recipes(), engines.RECIPES
 TINY = """<ir_version: 8, opset_import: ["" : 13]>
@@ -474,16 +483,144 @@ def test_a_builder_killed_halfway_poisons_nothing(tmp_path: Path) -> None:
     assert fresh.get() == "built"
 
 
-@pytest.mark.parametrize("recipe", [r for r in RECIPES.values() if r.network in models()], ids=lambda recipe: recipe.network)
-def test_graphs_hold_what_tensorrt_takes(recipe: engines.Recipe) -> None:
-    graph = onnx.load_from_string(recipe.graph(models()[recipe.network], recipe.precisions[0]))
-    operations = {node.op_type for node in graph.graph.node}
-    assert not operations & {"NonMaxSuppression", "NonZero", "Where", "TopK", "Loop", "If", "Unique", "Compress"}
-    if recipe.precisions[0] != "f16":
-        return
-    wide = [t for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
-    assert sum(int(np.prod(t.dims)) for t in wide) < 20_000
-    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
-    kinds = {t.name: t.data_type for t in graph.graph.initializer}
-    assert convolutions
-    assert {kinds[name] for node in convolutions for name in node.input[1:]} == {onnx.TensorProto.FLOAT16}
+UNTAKEN = {"NonMaxSuppression", "NonZero", "Where", "TopK", "Loop", "If", "Scan", "Unique", "Compress", "RoiAlign"}
+"""Operations the shape of whose output depends on the data, some that stand in for such, and control flow."""
+
+SHAPING = {
+    "Reshape": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Resize": (1, 2, 3),
+    "Expand": (1,),
+    "Tile": (1,),
+    "Pad": (1,),
+    "Range": (0, 1, 2),
+}
+SHAPING |= {"ConstantOfShape": (0,), "Squeeze": (1,), "Unsqueeze": (1,), "OneHot": (1,), "Split": (1,), "ReduceSum": (1,)}
+"""Which inputs of an operation say what shape its output has."""
+
+
+def network_for(recipe: engines.Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch, size: int = 416) -> Model:
+    """The recipe's network: a bundled one, or with random weights what a user would bring."""
+    monkeypatch.setattr(engines, "RECIPES", ROOM)
+    if recipe.network == "hmr":
+        random_hmr_network(user_folder() / "hmr.onnx")
+    elif recipe.network.startswith("yolov3"):
+        layers = yolov3(size) if recipe.network == "yolov3" else yolov3_tiny(size)
+        cfg, weights = folder / f"{recipe.network}.cfg", folder / f"{recipe.network}.weights"
+        cfg.write_text(layers)
+        random_weights(cfg, weights)
+        import_darknet(cfg, weights)
+    (model,) = recipe.networks()
+    return model
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.network)
+def test_graphs_hold_what_tensorrt_takes(recipe: engines.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every precision on offer: no shape that depends on the data, the network's own inputs, f16 where it counts."""
+    model = network_for(recipe, tmp_path, monkeypatch)
+    fitted = recipe.fitted(model)
+    for precision in recipe.precisions:
+        graph = onnx.load_from_string(recipe.graph(model, precision))
+        assert not {node.op_type for node in graph.graph.node} & UNTAKEN
+        assert {port.name for port in graph.graph.input} == set(fitted.shapes)
+        assert shaped_by_data(graph) == []
+        if precision != "f16":
+            continue
+        wide = [t for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
+        assert sum(int(np.prod(t.dims)) for t in wide) < 0.05 * weights_in(graph)
+        products = [node for node in graph.graph.node if node.op_type in ("Conv", "Gemm")]
+        kinds = {t.name: t.data_type for t in graph.graph.initializer}
+        assert products
+        assert {kinds[name] for node in products for name in node.input[1:]} == {onnx.TensorProto.FLOAT16}
+
+
+def shaped_by_data(graph: onnx.ModelProto) -> list[str]:
+    """The nodes whose output's shape depends on more than constants and the shapes of inputs."""
+    known = {tensor.name for tensor in graph.graph.initializer} | {""}
+    found = []
+    for node in graph.graph.node:
+        if node.op_type == "Shape" or all(name in known for name in node.input):
+            known.update(node.output)
+        shaping = [node.input[k] for k in SHAPING.get(node.op_type, ()) if k < len(node.input)]
+        if not known.issuperset(shaping):
+            found.append(f"{node.op_type} {node.name}")
+    return found
+
+
+def weights_in(graph: onnx.ModelProto) -> int:
+    return sum(int(np.prod(t.dims)) for t in graph.graph.initializer)
+
+
+def test_a_shape_that_depends_on_the_data_is_found() -> None:
+    planted = """<ir_version: 8, opset_import: ["" : 13]>
+    planted (float[n,3] x) => (float[m,3] y) {
+        zero = Constant <value = int64[1] {0}> ()
+        most = ReduceMax <axes = [0, 1]> (x)
+        last = Cast <to = 7> (most)
+        one = Shape (zero)
+        end = Reshape (last, one)
+        y = Slice (x, zero, end, zero)
+    }"""
+    assert shaped_by_data(onnx.parser.parse_model(planted)) == ["Slice "]
+
+
+@pytest.mark.parametrize("name", ["yolov3", "yolov3-tiny"])
+def test_a_network_of_another_size_has_engines_of_that_size(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The .cfg that comes with YOLOv3 says 608, the tiny one 416, and both can be changed."""
+    recipe = RECIPES[name]
+    model = network_for(recipe, tmp_path, monkeypatch, 320)
+    found, _ = engines.recipe_of(model.path)
+    assert {shape[1:] for shape in found.shapes["image"]} == {(320, 320, 3)}
+    assert found.shapes["image"][2][0] == recipe.shapes["image"][2][0]
+    assert engines.reference_feeds(found)["image"].shape[1:] == (320, 320, 3)
+
+
+class Watched:
+    """A session that notes what shapes it is fed."""
+
+    def __init__(self, session: Session) -> None:
+        self.inputs, self._session = session.inputs, session
+        self.fed: list[dict[str, tuple[int, ...]]] = []
+
+    def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        self.fed.append({name: array.shape for name, array in feeds.items()})
+        return self._session(feeds)
+
+
+@pytest.mark.parametrize("name", ["nanodet", "movenet-thunder", "posenet", "lifter"])
+def test_engines_take_what_their_stage_feeds_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any number of people is split by the session; every other size must lie in the profile."""
+    monkeypatch.setattr(engines, "RECIPES", ROOM)
+    model = models()[name]
+    recipe, _ = engines.recipe_of(model.path)
+    session = Watched(open_session(model.path, backend="onnxruntime"))
+    random = np.random.default_rng(0)
+    if name == "nanodet":
+        detector = Detector(session, model.decoder)
+        for size in ((480, 640), (1080, 1920), (1920, 1080), (64, 2048), (3000, 100), (1, 1), (333, 1000)):
+            detector.detect(np.zeros((*size, 3), np.uint8))
+        expected = {416}
+    elif name == "lifter":
+        lifter = Lifter(load_body(), session, camera_for)
+        for count in (1, 3, 20):
+            poses = np.float32(random.uniform(50, 300, (count, 17, 3)) * [1, 1, 0.003])
+            boxes = np.tile(np.float32([40, 40, 310, 310]), (count, 1))
+            people = People(np.arange(count), boxes, np.ones(count), poses, np.zeros((count, 17)), poses)
+            lifter(Result(Frame(count, count / 30, np.zeros((480, 640, 3), np.uint8), 0), people=people))
+        expected = {session.inputs["keypoints"][0][1]}
+    else:
+        estimator = KeypointEstimator(session, model.decoder)
+        for count in (1, 2, 20):
+            left, top = random.uniform(0, 3000, (2, count))
+            slender = random.uniform(0.2, 1.5, count) * 100
+            estimator.estimate(
+                np.zeros((720, 4000, 3), np.uint8), np.float32(np.stack([left, top, left + slender, top + 100], 1))
+            )
+        expected = {385} if name == "posenet" else {256}
+        assert name == "posenet" or {shape["image"][2] for shape in session.fed} == {160, 192, 256}
+    assert session.fed
+    for fed in session.fed:
+        for port, shape in fed.items():
+            least, _, most = recipe.shapes[port]
+            assert all(a <= b <= c for a, b, c in zip(least[1:], shape[1:], most[1:], strict=True)), (port, shape)
+            assert expected & set(shape[1:])

@@ -420,13 +420,13 @@ def build_engines(
         wanted = recipe.precisions if precision == "all" else (recipe.precisions[0] if precision == "auto" else precision,)
         for model, each in product(networks, wanted):
             verify(model)
-            graph = recipe.graph(model, each)
+            fitted, graph = recipe.fitted(model), recipe.graph(model, each)
             key = engine_key(
-                api, flavour, recipe, model, graph, each, aims or (gpu.target if gpu else "",), None if aims else gpu
+                api, flavour, fitted, model, graph, each, aims or (gpu.target if gpu else "",), None if aims else gpu
             )
             seconds: list[float] = []
 
-            def build(graph: bytes = graph, recipe: Recipe = recipe, seconds: list[float] = seconds) -> bytes:
+            def build(graph: bytes = graph, recipe: Recipe = fitted, seconds: list[float] = seconds) -> bytes:
                 start = time.perf_counter()
                 plan = compile_engine(api, graph, recipe.shapes, aims)
                 seconds.append(time.perf_counter() - start)
@@ -445,7 +445,7 @@ def check_engines(names: tuple[str, ...] = ()) -> Iterator[tuple[Recipe, str, di
     for recipe in _chosen(names):
         for model in recipe.networks():
             session = open_session(model.path, device="auto", precision="auto", threads=0, flavour=flavour)
-            yield recipe, session.precision, check(session, recipe, model)
+            yield recipe, session.precision, check(session, recipe.fitted(model), model)
             session.close()
 
 
