@@ -19,10 +19,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from engines import brought
 from rich.console import Console
 from rich.table import Table
 
+from engines import brought
 from rtpose import __version__, engines
 from rtpose.backends.tensorrt import RTX, compile_engine, load
 
