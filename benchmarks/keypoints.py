@@ -48,7 +48,7 @@ from rtpose.types import OKS_SIGMAS, SKELETON, Frame, People, Result
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
-CLIPS = ("tfjs_pose_squats.mp4", "tfjs_pose_1.mp4", "mmpose_body3d_demo.mp4")
+CLIPS = ("tfjs_pose_squats.mp4", "pymaf_dancer.mp4", "mmpose_body3d_demo.mp4")
 """Clips that show one person in every frame."""
 
 ANKLES = [15, 16]
