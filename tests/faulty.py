@@ -58,7 +58,7 @@ def main(place: str, kind: str, at: int) -> None:
             source.frames = broken
         return source
 
-    def make_stages(*args: Any) -> Any:
+    def make_stages(*args: Any, **options: Any) -> Any:
         def wrap(stage: Any) -> Any:
             def broken(result: Any) -> Any:
                 strike(result.frame.index)
@@ -70,10 +70,10 @@ def main(place: str, kind: str, at: int) -> None:
             hit.append(place)
             return broken
 
-        return [wrap(stage) for stage in stages(*args)]
+        return [wrap(stage) for stage in stages(*args, **options)]
 
-    def make_sinks(*args: Any) -> Any:
-        made = sinks(*args)
+    def make_sinks(*args: Any, **options: Any) -> Any:
+        made = sinks(*args, **options)
         for sink in made:
             if sink.name == place:
                 hit.append(place)

@@ -216,8 +216,8 @@ def test_what_was_written_before_the_disk_was_full_stays(mode: str, person_clip:
 import resource
 from rtpose import app, cli
 made = app.make_stages
-def limit(*arguments):
-    stages = made(*arguments)  # compiled code is cached on disk: that is not what is to fail here
+def limit(*arguments, **options):
+    stages = made(*arguments, **options)  # compiled code is cached on disk: that is not what is to fail here
     resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
     return stages
 app.make_stages = limit
