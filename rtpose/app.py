@@ -287,6 +287,10 @@ def process(
         console.print(f"{escape(str(outputs.save))} is finished", soft_wrap=True)
         source.close()
         return 0
+    if not work.sinks:
+        console.print(
+            "[yellow]note:[/yellow] nothing of this run is kept or shown: --save, --out and --view do that", soft_wrap=True
+        )
     return _carry_out(work, settings, console)
 
 

@@ -20,6 +20,7 @@ app = App(
     name="rtpose",
     version=__version__,
     help="People in a camera, a stream or a video as 2D keypoints, 3D joints and body meshes, in real time.",
+    default_parameter=Parameter(negative=()),
     help_epilogue="Examples:\n\n"
     "  rtpose --camera 0                                        a live window\n\n"
     "  rtpose match.mp4 --out overlay.mp4 --save match.jsonl    a video, a drawn copy, the data\n\n"
@@ -74,7 +75,7 @@ def track(
         ),
     ] = None,
     sequence: Annotated[
-        bool, Parameter(negative="", group=INPUT, help="The pictures are frames of one scene, not independent of each other.")
+        bool, Parameter(group=INPUT, help="The pictures are frames of one scene, not independent of each other.")
     ] = False,
     start: Annotated[
         str | None, Parameter(group=INPUT, help="Begin so far into a video file: seconds, or h:mm:ss. Frames keep their times.")
@@ -83,7 +84,6 @@ def track(
     causal: Annotated[
         bool,
         Parameter(
-            negative="",
             group=INPUT,
             help="Of a video file, keep what is known at each frame. By default it is gone through again and refined: smooth"
             " without lag, gaps bridged, one shape a person.",
@@ -101,13 +101,13 @@ def track(
         ),
     ] = None,
     view: Annotated[
-        bool | None, Parameter(group=OUTPUT, help="Show a window. On for live sources where there is a display.")
+        bool | None,
+        Parameter(negative="--no-view", group=OUTPUT, help="Show a window. On for live sources where there is a display."),
     ] = None,
-    overwrite: Annotated[bool, Parameter(negative="", group=OUTPUT, help="Replace output files that exist.")] = False,
+    overwrite: Annotated[bool, Parameter(group=OUTPUT, help="Replace output files that exist.")] = False,
     resume: Annotated[
         bool,
         Parameter(
-            negative="",
             group=OUTPUT,
             help="Go on with a run over a video file that was cut off, as if it had not been; after one that was finished, do nothing.",
         ),
@@ -202,7 +202,11 @@ def track(
     ] = None,
     threads: Annotated[int, Parameter(group=SPEED, help="Threads for all networks together; 0 takes every processor.")] = 0,
     detect_every: Annotated[
-        int | None, Parameter(group=SPEED, help="Look for new people in every so-many-th frame; by default four times a second.")
+        int | None,
+        Parameter(
+            group=SPEED,
+            help="Look for new people in every so-many-th frame; by default five times a second, less often while nothing else moves.",
+        ),
     ] = None,
     keypoints_every: Annotated[
         int, Parameter(group=SPEED, help="Look at the people themselves in every so-many-th frame, and predict them between.")
@@ -274,9 +278,9 @@ def track(
 def batch(
     *files: Path,
     out_dir: Path,
-    arrays: Annotated[bool, Parameter(negative="")] = False,
-    overlay: Annotated[bool, Parameter(negative="")] = False,
-    causal: Annotated[bool, Parameter(negative="")] = False,
+    arrays: bool = False,
+    overlay: bool = False,
+    causal: bool = False,
     lifter: Literal["lifter", "none"] = "lifter",
     track: str = Settings.track,
     region: str | None = None,
@@ -284,8 +288,8 @@ def batch(
     backend: str = "auto",
     precision: str = "auto",
     threads: int = 0,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    resume: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: bool = False,
+    resume: bool = False,
     on: Literal["ray"] | None = None,
     address: str | None = None,
 ) -> int:
@@ -352,10 +356,10 @@ def replay(
     *,
     video: Path | None = None,
     out: Path | None = None,
-    view: bool | None = None,
+    view: Annotated[bool | None, Parameter(negative="--no-view")] = None,
     body_model: Path | None = None,
     screenshot: Path | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: bool = False,
 ) -> int:
     """Show saved results (.jsonl, .npz) in the viewer, or draw them into their video again.
 
@@ -391,7 +395,7 @@ def export_run(
     person: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
     rate: float | None = None,
     body_model: Path | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: bool = False,
 ) -> int:
     """Write saved results (.jsonl, .npz) for other programs: Blender, OpenSim, spreadsheets. See docs/export.md.
 
@@ -428,7 +432,7 @@ def measure(
     person_height: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     out_dir: Path | None = None,
     body_model: Path | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: bool = False,
 ) -> int:
     """Measure saved bodies for sport: joint angles, speeds, foot contacts, cadence, symmetry. See docs/measures.md.
 
@@ -471,7 +475,7 @@ def report(
     person: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
     person_height: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     body_model: Path | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: bool = False,
 ) -> int:
     """Make a web page of one run, or of two beside each other: video, 3D bodies, curves, identities. It needs no network.
 
@@ -851,7 +855,7 @@ def simulate(
 
 
 @app.command
-def doctor(*, selfcheck: Annotated[bool, Parameter(negative="")] = False) -> int:
+def doctor(*, selfcheck: bool = False) -> int:
     """Say what is installed, which backends, precisions, cameras and displays there are, and what to do about what is missing.
 
     Parameters
@@ -862,6 +866,10 @@ def doctor(*, selfcheck: Annotated[bool, Parameter(negative="")] = False) -> int
     from .doctor import examine
 
     return examine(check=selfcheck)
+
+
+for _name in app:
+    app[_name].help_epilogue = ""  # the examples are of runs, not of the other commands
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
@@ -132,7 +133,7 @@ def selfcheck(console: Console) -> bool:
         try:
             figures = compare(track(CLIP, backend=backend, focal=float(truth().camera[0])))
         except RtposeError as error:
-            table.add_row(backend, "", "", "", "", "", str(error))
+            table.add_row(backend, "", "", "", "", "", escape(str(error)))
             right = False
             continue
         faults = [name for name in ("extra", "misnamed", "keypoint_px", "joint_mm") if not getattr(figures, name) <= BOUNDS[name]]
@@ -163,7 +164,7 @@ def examine(*, check: bool = False) -> int:
     parts: list[Callable[[], Iterator[Finding]]] = [_packages, _processor, _networks, _video, _surroundings]
     for part in parts:
         for what, found, remedy in part():
-            table.add_row(what, found, remedy)
+            table.add_row(*map(escape, (what, found, remedy)))
             broken |= what == "backend openvino" and bool(remedy)
     console.print(table)
     if broken:

@@ -276,6 +276,10 @@ def test_help_is_for_people() -> None:
     assert done.returncode == 0
     for word in ("--camera", "--out", "--save", "--live", "--offline", "--precision", "--overwrite", "doctor", "models"):
         assert word in done.stdout
+    exported = rtpose_command("export", "--help").stdout
+    assert "--overwrite" in exported
+    assert "--empty" not in exported
+    assert "rtpose --camera 0" not in exported, "examples of runs do not belong there"
     assert rtpose_command("--version").stdout.strip() == rtpose.__version__
 
 
@@ -286,5 +290,5 @@ def test_models_and_doctor() -> None:
         assert word in listed.stdout
     examined = rtpose_command("doctor", env={"COLUMNS": "160"})
     assert examined.returncode == 0, examined.stderr
-    for word in ("openvino", "f32", "libx264", "cameras", "display"):
+    for word in ("openvino", "f32", "libx264", "cameras", "display", "'rtpose[tensorrt]'"):
         assert word in examined.stdout
