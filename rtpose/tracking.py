@@ -27,9 +27,6 @@ SAME = 0.6
 NOBODY = 0.1
 """Mean confidence of a pose that was found where nobody is."""
 
-ALIVE = 0.15
-"""Who moved so far, in sizes of the person, is no thing on a wall."""
-
 SNUG = 0.5
 """From this IoU of the box with the extent of the pose in it the two are taken for the same person's."""
 
@@ -79,10 +76,9 @@ class Tracked:
 class _Person:
     """Somebody who may be there.
 
-    sight: mean keypoint confidence, support: the detector's score, both moving averages. found: the box when first seen. colours: of
-    late; worn: as last seen; usual: over the time known. id is 0 until the person is reported for the first time. looks: how often
-    the detector has looked since the person was found. back: when somebody lost was seen again. side: the longer
-    side of the box, px.
+    sight: mean keypoint confidence, support: the detector's score, both moving averages. colours: of late; worn: as last seen; usual:
+    over the time known. id is 0 until the person is reported for the first time. looks: how often the detector has looked since the
+    person was found. back: when somebody lost was seen again. side: the longer side of the box, px.
     """
 
     box: F32
@@ -91,7 +87,6 @@ class _Person:
     time: float
     sight: float
     support: float
-    found: F32
     id: int = 0
     looks: int = 1
     back: float = -math.inf
@@ -108,12 +103,6 @@ class _Person:
     @property
     def evidence(self) -> float:
         return self.sight + self.support / 2
-
-    @property
-    def wandered(self) -> float:
-        """The way from where the person was found, in sizes of the person."""
-        way = (self.box[:2] + self.box[2:] - self.found[:2] - self.found[2:]) / 2
-        return float(np.hypot(*way) / (self.box[2:] - self.box[:2]).max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +129,18 @@ class _Look:
 class Tracker:
     """Keeps the people of a stream.
 
-    single: with that chance of being there (`presence`) somebody is reported in an independent picture. In a stream, where things on
-    walls have many frames to look like somebody, the evidence counts (mean confidence of the keypoints plus half the detector's
-    score). begin: with that much somebody is reported at once. hope: with that much somebody is tracked, and reported once the
-    detector has looked again and they have moved. keep: with less somebody is lost. memory: seconds for which the id of a lost
-    person is kept. people: at most so many are looked at in a frame. newcomers: in a stream at most so many of them may be people
-    whom only the detector saw.
+    single: with that chance of being there (`presence`) somebody is reported in an independent picture; enter: in a stream. There
+    the evidence, too (mean confidence of the keypoints plus half the detector's score), is enough from `begin` on, because small people
+    have less of a chance than they should: COCO labels few. hope: with that much evidence somebody is tracked who is not reported
+    yet. keep: with less somebody is lost. memory: seconds for which the id of a lost person is kept. people: at most so many are
+    looked at in a frame. newcomers: in a stream at most so many of them may be people whom only the detector saw.
     """
 
     def __init__(
         self,
         *,
         single: float = 0.25,
+        enter: float = 0.3,
         begin: float = 0.56,
         hope: float = 0.42,
         keep: float = 0.25,
@@ -159,7 +148,7 @@ class Tracker:
         people: int = 40,
         newcomers: int = 12,
     ) -> None:
-        self.single, self.begin, self.hope, self.keep = single, begin, hope, keep
+        self.single, self.enter, self.begin, self.hope, self.keep = single, enter, begin, hope, keep
         self.memory, self.people, self.newcomers = memory, people, newcomers
         self._tracked: list[_Person] = []
         self._lost: list[_Person] = []
@@ -207,7 +196,7 @@ class Tracker:
                 person = owners[m]
                 _follow(person, time, look, keypoints[m], colours[m], sight)
             elif look.person is None and m in own and sight > NOBODY and (independent or not borrowed[m]):
-                person = _Person(look.box, keypoints[m], colours[m], time, sight, look.support, look.box)
+                person = _Person(look.box, keypoints[m], colours[m], time, sight, look.support)
             elif look.person is not None and m in own and borrowed[m] and id(look.person) not in owned:
                 person = look.person  # hidden behind somebody whose pose was seen instead
                 _stay(person, time, look, DOUBT * sight)
@@ -279,8 +268,7 @@ class Tracker:
 
     def _convinces(self, person: _Person, there: float, snug: float) -> bool:
         """Whether somebody in a stream is to be reported from now on; there: the chance, snug: how well box and pose agree."""
-        lives = person.looks > 1 and person.evidence >= self.hope and there >= self.single and person.wandered > ALIVE
-        return snug >= SNUG and (lives or person.evidence >= self.begin)
+        return there >= self.enter or (snug >= SNUG and person.evidence >= self.begin)
 
     def _stays(self, person: _Person) -> bool:
         """Whether somebody in a stream is tracked on."""

@@ -106,12 +106,20 @@ def test_who_leaves_is_gone_at_once() -> None:
     assert got == {}
 
 
-def test_a_weak_sight_is_reported_once_it_moves_and_a_thing_on_the_wall_never() -> None:
-    still, walker = World(), World()
+def test_who_stands_still_is_reported_as_soon_as_who_walks_and_a_faint_thing_on_the_wall_never() -> None:
+    faint, still, walker = World(), World(), World()
     for k in range(60):
-        assert still.step(k / 30, [(500, 500, RED)], look=k % 6 == 0, sure=0.3) == {}
-        walked = walker.step(k / 30, [(400 + 10.0 * k, 500, RED)], look=k % 6 == 0, sure=0.3)
-    assert list(walked) == [1]
+        assert faint.step(k / 30, [(500, 500, RED)], look=k % 6 == 0, sure=0.2) == {}
+        assert list(still.step(k / 30, [(500, 500, RED)], look=k % 6 == 0, sure=0.3)) == [1]
+        assert list(walker.step(k / 30, [(400 + 10.0 * k, 500, RED)], look=k % 6 == 0, sure=0.3)) == [1]
+
+
+def test_who_enters_between_two_looks_is_reported_within_three_tenths_of_a_second() -> None:
+    world = World()
+    for k in range(10):
+        entered = [(500, 500, RED)] if k >= 1 else []  # the detector has just looked
+        got = world.step(k / 30, entered, look=k % 6 == 0, sure=0.3)
+    assert list(got) == [1]
 
 
 def test_ids_are_never_used_twice() -> None:
@@ -149,8 +157,8 @@ def shown(seen: Boxes, poses: NDArray[np.float32], independent: bool) -> list[in
 
 
 def test_a_doubtful_sight_is_shown_in_a_picture_and_not_in_a_video() -> None:
-    doubtful = pose(500, 500, sure=0.25)[None]
-    seen = Boxes(box(doubtful[0])[None], np.array([0.25]))
+    doubtful = pose(500, 500, sure=0.22)[None]
+    seen = Boxes(box(doubtful[0])[None], np.array([0.22]))
     assert shown(seen, doubtful, independent=True) == [1, 1, 1]
     assert shown(seen, doubtful, independent=False) == [0, 0, 0]
 
@@ -174,6 +182,13 @@ def test_presence_is_a_chance_that_grows_with_what_speaks_for_it(
     assert presence(score, min(sight + 0.005, 1), snug, around, 640) > chance
     assert presence(score, sight, snug + 0.1, around, 640) > chance
     assert presence(score, sight, snug, around * np.float32(scale), round(640 * scale)) == pytest.approx(chance, abs=0.01)
+
+
+def test_a_small_person_who_is_clearly_seen_is_shown_in_a_video_whatever_the_chance() -> None:
+    small = pose(500, 500, size=0.2, sure=0.45)[None]
+    around = box(small[0])
+    assert presence(0.45, 0.45, 1.0, around, SIZE[1]) < Tracker().enter
+    assert shown(Boxes(around[None], np.array([0.45])), small, independent=False) == [1, 1, 1]
 
 
 people = st.lists(st.tuples(st.floats(100, 1900), st.floats(300, 700), st.floats(0.5, 2)), min_size=1, max_size=5)
