@@ -695,7 +695,7 @@ def build(*names: str, precision: str = "auto", targets: str = "") -> int:
     table = _table("engines", "network", "precision", "for", "MB", "s", "")
     for built in build_engines(names, precision=precision, targets=tuple(t for t in targets.split(",") if t), say=_say):
         if built.skipped:
-            table.add_row(built.network, "", "", "", "", f"skipped, {built.skipped}")
+            table.add_row(built.network, "", "", "", "", escape(f"skipped, {built.skipped}"))
         else:
             seconds = "" if built.seconds is None else f"{built.seconds:.1f}"
             state = "was there" if built.seconds is None else "built"
@@ -717,7 +717,10 @@ def list_engines() -> int:
         place = " ".join((*key["targets"], key["gpu"]))
         runtime = f"{key['flavour']} {key['version']}"
         table.add_row(key["network"], key["precision"], runtime, place, f"{entry.size / 1e6:.1f}", figures)
-    Console().print(table)
+    if table.rows:
+        Console().print(table)
+    else:
+        _say(f"no engines in {escape(str(store.folder))}: rtpose engines build makes them")
     return 0
 
 
