@@ -261,6 +261,7 @@ def test_ctrl_c_before_the_run_begins_is_no_traceback(person_clip: Path) -> None
     early = """
 import os, signal, time
 from rtpose import app, cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background of a shell
 def interrupted(*arguments, **options):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)  # the signal may reach another thread first

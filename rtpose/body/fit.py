@@ -228,6 +228,26 @@ def fit(points: Points, pose: Pose, seen: Seen, prior: Prior, steps: int) -> Non
 
 
 @compiled
+def cost(vectors: F64, pose: Pose, seen: Seen, prior: Prior) -> float:
+    """How badly a body of shape `vectors` (p, 22, 3) in this pose agrees with the keypoints and with what the initialiser says: the sum
+    of squares that `fit` makes small, without that which comes from the last frames."""
+    total, places = 0.0, np.empty((17, 3))
+    off, w = np.empty((3, 3)), np.empty(3)
+    place(vectors, pose.world, pose.translation, places)
+    for k in range(17):
+        if seen.weights[k] > 0:
+            z = max(places[k, 2], 0.1)
+            u, v = places[k, 0] / z - seen.rays[k, 0], places[k, 1] / z - seen.rays[k, 1]
+            square = seen.weights[k] * (u * u + v * v)
+            total += square / (1 + square / seen.robust)
+    for j in ACTIVE:
+        _product(pose.world[j], prior.said[j].T, off)
+        log_into(off, w)
+        total += prior.said_weights[j] * (w[0] * w[0] + w[1] * w[1] + w[2] * w[2])
+    return total
+
+
+@compiled
 def _movers(parents: I64) -> I64:
     """Which of `ACTIVE` turns each joint (22,): itself or the next one above."""
     mover = np.full(22, -1)

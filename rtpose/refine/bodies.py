@@ -13,21 +13,17 @@ import numpy as np
 
 from ..body.camera import Camera
 from ..body.fit import Points, Pose, Prior, Seen, fit, place, translate
-from ..body.initial import FEATURES, MOMENTS, PREDICTED, features_into
-from ..body.model import JOINT_NAMES, BodyModel
+from ..body.initial import MOMENTS
+from ..body.model import BodyModel
 from ..body.rotations import from_six, to_axis_angle, to_six
-from ..stages.keypoints import MIRRORED
-from ..stages.lift import ABOVE, DIFFICULTY, SAID, Lifter, Network, Weights, no_bodies
+from ..stages.lift import ABOVE, SAID, Lifter, Network, Said, Weights, ask, no_bodies
 from ..types import F32, F64, I64
 from .smooth import smooth
 
-_OPPOSITE = [JOINT_NAMES.index(name.replace("left", "@").replace("right", "left").replace("@", "right")) for name in JOINT_NAMES]
-_SAID_MIRRORED = [PREDICTED.index(_OPPOSITE[joint]) for joint in PREDICTED]
-_MIRROR_SIX = np.array([1.0, -1, -1, -1, 1, 1])
-"""What mirroring x does to the first two columns of a rotation."""
-
-
-FIT = Weights(keypoint=0.01, network=0.8)
+REVERSED = 0.3
+"""What the network's answer is worth that sees the motion backwards, from the future, against that from the past: it was trained on motion
+as it goes."""
+FIT = Weights(keypoint=0.01, network=0.9)
 """Keypoints that are smoothed with the future known are worth more than those of the causal pass."""
 
 
@@ -56,16 +52,6 @@ class Stretch:
     times: F64
     rays: F64
     confidences: F64
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What the network says of each frame: six (n, 18, 6), sureness (n, 18) one over variances, doubts (n, 39) m, sizes (n,)."""
-
-    six: F64
-    sureness: F64
-    doubts: F64
-    sizes: F64
 
 
 class BodyRefiner:
@@ -108,32 +94,18 @@ class BodyRefiner:
         """The arrays of nobody's body."""
         return no_bodies(0, self._body.betas)
 
-    def _ask(self, stretch: Stretch) -> _Said:
-        """Ask about every frame, with its past and with its future, as it is and mirrored."""
-        n = len(stretch.times)
-        six, sureness, doubts = np.zeros((n, len(PREDICTED), 6)), np.zeros((n, len(PREDICTED))), np.zeros((n, 39))
-        turns, sizes = np.empty((n, 3, 3)), np.zeros(n)
-        inputs = np.zeros((n, FEATURES), np.float32)
-        for direction in (-1, 1):
-            rays, confidences = _moments(stretch, direction)
-            for mirrored in (False, True):
-                if mirrored:
-                    rays = np.ascontiguousarray(rays[:, :, MIRRORED] * [-1.0, 1.0])
-                    confidences = np.ascontiguousarray(confidences[:, :, MIRRORED])
-                for i in range(n):
-                    sizes[i] = features_into(rays[i], confidences[i], inputs[i], turns[i])
-                said = {name: array.astype(np.float64) for name, array in self._network({"keypoints": inputs}).items()}
-                turned = to_six(np.swapaxes(turns, 1, 2)[:, None] @ from_six(said["six"]))
-                sure = np.exp(-2 * said["turn_error"])
-                if mirrored:
-                    turned, sure = turned[:, _SAID_MIRRORED] * _MIRROR_SIX, sure[:, _SAID_MIRRORED]
-                six += sure[..., None] * turned
-                sureness += sure
-                doubts += said["place_error"]
-        # The four err together, so they are no surer than one.
-        return _Said(six / sureness[..., None], sureness / 4, np.exp(doubts / 4), sizes)
+    def _ask(self, stretch: Stretch) -> Said:
+        """Ask about every frame, with its past and with its future."""
+        before, after = (ask(self._network, *_moments(stretch, direction)) for direction in (-1, 1))
+        # The two err together, so they are no surer than one.
+        share = REVERSED * after.sureness / (before.sureness + REVERSED * after.sureness)
+        return before._replace(
+            six=before.six + share[..., None] * (after.six - before.six),
+            sureness=(before.sureness + REVERSED * after.sureness) / (1 + REVERSED),
+            doubts=(before.doubts * after.doubts**REVERSED) ** (1 / (1 + REVERSED)),
+        )
 
-    def _guess(self, times: F64, said: _Said, trust: F64) -> F64:
+    def _guess(self, times: F64, said: Said, trust: F64) -> F64:
         """World rotations (n, 22, 3, 3) as the network says, smoothed."""
         six = said.six.copy()
         for joint in range(six.shape[1]):
@@ -144,12 +116,10 @@ class BodyRefiner:
             guess[:, joint] = guess[:, above]
         return np.ascontiguousarray(guess)
 
-    def _sharpness(self, stretch: Stretch, said: _Said, camera: Camera) -> F64:
-        weights = self._weights
-        deviation = np.maximum(weights.keypoint * said.sizes, weights.pixel / camera.fx)[:, None] * DIFFICULTY
-        return np.asarray((stretch.confidences**weights.trust / deviation) ** 2)
+    def _sharpness(self, stretch: Stretch, said: Said, camera: Camera) -> F64:
+        return self._weights.sharpness(stretch.confidences, said.sizes, camera)
 
-    def _begin(self, stretch: Stretch, said: _Said, world: F64, vectors: F64, trust: F64, camera: Camera) -> F64:
+    def _begin(self, stretch: Stretch, said: Said, world: F64, vectors: F64, trust: F64, camera: Camera) -> F64:
         """Where the body must be (n, 3) for its keypoints to be seen where they are."""
         about_pelvis, translation = np.empty((17, 3)), np.zeros((len(trust), 3))
         sharpness = self._sharpness(stretch, said, camera)
@@ -172,7 +142,7 @@ class BodyRefiner:
     def _fit(
         self,
         stretch: Stretch,
-        said: _Said,
+        said: Said,
         guess: F64,
         world: F64,
         translation: F64,

@@ -37,7 +37,7 @@ LOOSE = np.setdiff1d(np.arange(1, 22), ACTIVE)
 HELD, LOOSER = 0.15, 0.5
 """Radians by which a bone may differ from what HMR says when it looks, and by how many more with every second after that."""
 
-FOLLOW = Weights(keypoint=0.01, turn=0.07)
+FOLLOW = Weights(keypoint=0.008, doubt=0.1, turn=0.07)
 """Between looks the keypoints alone say how somebody moves, so they are followed more closely than by the lifter."""
 
 
@@ -150,7 +150,7 @@ class HmrLifter:
             return
         rays = camera.rays(keypoints[:, :2])
         size = float(np.ptp(rays[confidences > 0], axis=0).max())
-        sharpness = (confidences**weights.trust / max(weights.keypoint * size, weights.pixel / camera.fx)) ** 2
+        sharpness = weights.sharpness(confidences, size, camera)
         vectors, guess = self._points.at(state.said.betas), self._placed(state.said)[0]
         held = np.full(22, (HELD + LOOSER * (now - state.looked_at)) ** -2)
         before, before_pelvis = state.world.copy(), state.pelvis.copy()

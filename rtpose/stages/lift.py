@@ -13,19 +13,20 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Session
 from ..body.camera import Camera, camera_for
-from ..body.fit import Points, Pose, Prior, Seen, fit, place, translate
+from ..body.fit import Points, Pose, Prior, Seen, cost, fit, place, translate
 from ..body.initial import FEATURES, MOMENTS, PREDICTED, features_into
 from ..body.model import BUNDLED, JOINT_NAMES, BodyModel
-from ..body.rotations import from_six, to_axis_angle, to_matrix
+from ..body.rotations import from_six, to_axis_angle, to_matrix, to_six
 from ..errors import InputError
 from ..types import F32, F64, KEYPOINT_NAMES, Bodies, Result
+from .keypoints import MIRRORED
 
 NAMES: tuple[str, ...] = KEYPOINT_NAMES + tuple(f"body_{name}" for name in JOINT_NAMES)
 """What `Bodies.joints3d` holds: the keypoints of COCO, then the joints of the body."""
@@ -38,6 +39,10 @@ _PORTS = {"keypoints": FEATURES, "six": len(PREDICTED), "turn_error": len(PREDIC
 DIFFICULTY = np.array([0.8, 0.8, 0.8, 0.9, 0.9, 0.9, 0.9, 1.0, 1.0, 1.1, 1.1, 1.3, 1.3, 1.0, 1.0, 1.1, 1.1])
 """By how much each keypoint is misplaced, relative to others: hips are a matter of taste."""
 SAID = np.array([PREDICTED.index(j) if j in PREDICTED else -1 for j in range(22)])
+_OPPOSITE = [JOINT_NAMES.index(name.replace("left", "@").replace("right", "left").replace("@", "right")) for name in JOINT_NAMES]
+_SAID_MIRRORED = [PREDICTED.index(_OPPOSITE[joint]) for joint in PREDICTED]
+_MIRROR_SIX = np.array([1.0, -1, -1, -1, 1, 1])
+"""What mirroring x does to the first two columns of a rotation."""
 ABOVE = {10: 7, 11: 8, 20: 18, 21: 19}
 _FEET = ((7, 4), (8, 5))
 SEEN = 0.15
@@ -60,12 +65,46 @@ def check_network(session: Session, path: Path) -> None:
             )
 
 
+class Said(NamedTuple):
+    """What the network says of n people: world rotations of `PREDICTED` in the camera's frame as six numbers (n, 18, 6), how sure it is
+    of them (n, 18), one over variances, betas (n, b), the errors it expects of keypoints and joints (n, 39) in metres, and the
+    people's sizes (n,) as tangents of angles, 0 where nothing is seen now."""
+
+    six: F64
+    sureness: F64
+    betas: F64
+    doubts: F64
+    sizes: F64
+
+
+def ask(network: Network, rays: F64, confidences: F64) -> Said:
+    """Show the network people by rays (n, m, 17, 2) and confidences (n, m, 17) at `MOMENTS`, as they are and mirrored; what it says is
+    the mean of both, weighed by how sure it is of each."""
+    n = len(rays)
+    inputs, turns, sizes = np.empty((2, n, FEATURES), np.float32), np.empty((2, n, 3, 3)), np.empty(n)
+    for side, (shown, seen) in enumerate(
+        ((rays, confidences), (rays[:, :, MIRRORED] * [-1.0, 1.0], confidences[:, :, MIRRORED]))
+    ):
+        shown, seen = np.ascontiguousarray(shown), np.ascontiguousarray(seen)
+        for i in range(n):
+            sizes[i] = features_into(shown[i], seen[i], inputs[side, i], turns[side, i])
+    said = {
+        name: array.reshape(2, n, *array.shape[1:]).astype(np.float64)
+        for name, array in network({"keypoints": inputs.reshape(2 * n, FEATURES)}).items()
+    }
+    six, sure = to_six(np.swapaxes(turns, 2, 3)[:, :, None] @ from_six(said["six"])), np.exp(-2 * said["turn_error"])
+    six[1], sure[1] = six[1][:, _SAID_MIRRORED] * _MIRROR_SIX, sure[1][:, _SAID_MIRRORED]
+    # The two err together, so they are no surer than one.
+    mean = (sure[..., None] * six).sum(0) / sure.sum(0)[..., None]
+    return Said(mean, sure.mean(0), said["betas"].mean(0), np.exp(said["place_error"].mean(0)), sizes)
+
+
 @dataclass(frozen=True)
 class Weights:
     """How the fitter weighs things against each other. What is said for a frame is for one 1/30 s after the last.
 
-    keypoint: standard deviation of a keypoint that is surely seen, as a share of the person's size, at least `pixel` px; it grows
-    with the `trust`-th power of one over the confidence. robust: distance in those deviations at which a keypoint counts a
+    keypoint: standard deviation of a keypoint that is surely seen, as a share of the person's size, at least `pixel` px; doubt: what is
+    added to it, in the same shares, for the chance that it is not there. robust: distance in those deviations at which a keypoint counts a
     quarter. network: factor on the deviations that the network says. turn: rad a frame by which a bone differs from what the
     last frames let expect, and agility: the same for every rad a frame that the network sees it turn. move: metres a frame, of
     the pelvis. damping: share of its speed that a bone keeps for a frame; follow: share of a new speed that is believed.
@@ -73,15 +112,15 @@ class Weights:
     joints' limits. stand: metres, of a foot that stands. steps of Gauss and Newton a frame, and at the first one.
     """
 
-    keypoint: float = 0.015
+    keypoint: float = 0.009
     pixel: float = 1.5
-    trust: float = 3.0
-    robust: float = 4.0
-    network: float = 0.7
+    doubt: float = 1.0
+    robust: float = 7.0
+    network: float = 0.8
     turn: float = 0.06
     agility: float = 0.7
     move: float = 0.08
-    damping: float = 0.85
+    damping: float = 0.7
     follow: float = 0.7
     shape: float = 0.1
     settle: float = 1.5
@@ -89,6 +128,13 @@ class Weights:
     stand: float = 0.015
     steps: int = 2
     first_steps: int = 4
+
+    def sharpness(self, confidences: F64, sizes: F64 | float, camera: Camera) -> F64:
+        """One over the variances of keypoints (..., 17) of people of these sizes (...), tangents of angles; of those not seen 0."""
+        size = np.asarray(sizes)[..., None]
+        surely = np.maximum(self.keypoint * size, self.pixel / camera.fx)
+        deviation = (surely + self.doubt * size * (1 - confidences)) * DIFFICULTY
+        return np.asarray(np.where(confidences > 0, deviation**-2.0, 0.0))
 
 
 @dataclass
@@ -116,6 +162,8 @@ class _State:
     anchors: F64 = field(default_factory=lambda: np.zeros((2, 3)))
     standing: F64 = field(default_factory=lambda: np.zeros(2))
     """Seconds for which left and right ankle have stood on their anchors."""
+    stuck: bool = False
+    """Whether what the network says was better as it is than what was made of it."""
 
     def move(self, now: float, pose: Pose, elapsed: float, follow: float) -> None:
         """Go on to the pose of now. follow: share of a new speed that is believed, a frame of 1/30 s."""
@@ -142,6 +190,8 @@ class Lifter:
     """Seconds unseen after which a person's motion begins anew."""
     MEMORY = 10.0
     """Seconds unseen after which a person's shape is forgotten; the tracker forgets an identity sooner."""
+    STUCK = 0.05
+    """Seconds in which a body that is stuck is drawn two thirds of the way to what the network says."""
     STEP, STILL = 0.1, 0.25
     """A foot stands that for so many seconds moves less than so many sizes of the person a second."""
 
@@ -176,23 +226,22 @@ class Lifter:
             return dataclasses.replace(result, bodies=Bodies(**no_bodies(n, self._body.betas), joint_names=NAMES))
         camera = self._camera(frame.width, frame.height)
         self._forget(frame.time)
-        inputs = np.zeros((n, FEATURES), np.float32)
-        turns, sizes = np.empty((n, 3, 3)), np.zeros(n)
+        rows, shown, seen = [], [], []
         for i, (identity, keypoints) in enumerate(zip(people.ids.tolist(), people.keypoints, strict=True)):
             confidences = trusted(keypoints[:, :2], keypoints[:, 2], (frame.width, frame.height))
             if (confidences > 0).sum() < self.ENOUGH:
                 continue
             history = self._history.setdefault(identity, deque())
             history.appendleft((frame.time, camera.rays(keypoints[:, :2]), confidences))
-            rays, seen = _moments(history)
-            sizes[i] = features_into(rays, seen, inputs[i], turns[i])
-        rows = [i for i in range(n) if sizes[i] > 0]
+            moments = _moments(history)
+            rows.append(i)
+            shown.append(moments[0])
+            seen.append(moments[1])
         bodies = no_bodies(n, self._body.betas)
-        if len(rows):
-            said = self._network({"keypoints": inputs[rows]})
-            for row, i in enumerate(rows):
-                mine = {name: array[row].astype(np.float64) for name, array in said.items()}
-                self._lift(int(people.ids[i]), camera, mine, turns[i], sizes[i], bodies, i)
+        if rows:
+            said = ask(self._network, np.stack(shown), np.stack(seen))
+            for i, mine in zip(rows, zip(*said, strict=True), strict=True):
+                self._lift(int(people.ids[i]), camera, Said(*mine), bodies, i)
         return dataclasses.replace(result, bodies=Bodies(**bodies, joint_names=NAMES))
 
     def _forget(self, now: float) -> None:
@@ -202,45 +251,53 @@ class Lifter:
         for identity in [i for i, shape in self._shapes.items() if now - shape.time > self.MEMORY]:
             del self._shapes[identity]
 
-    def _lift(
-        self, identity: int, camera: Camera, said: dict[str, F64], turn: F64, size: float, bodies: dict[str, F32], row: int
-    ) -> None:
-        weights = self._weights
+    def _lift(self, identity: int, camera: Camera, said: Said, bodies: dict[str, F32], row: int) -> None:
+        """Give one person a body; said: the row of that person."""
+        weights, size = self._weights, float(said.sizes)
         now, rays, confidences = self._history[identity][0]
-        guess = (turn.T @ from_six(said["six"]))[SAID]
+        guess = from_six(said.six)[SAID]
         for joint, above in ABOVE.items():
             guess[joint] = guess[above]
-        sureness = np.exp(-2 * said["turn_error"])[SAID] / weights.network**2
-        deviation = np.maximum(weights.keypoint * size, weights.pixel / camera.fx) * DIFFICULTY
-        sharpness = (confidences**weights.trust / deviation) ** 2
+        sureness = said.sureness[SAID] / weights.network**2
 
         shape = self._shapes.get(identity)
         if shape is None:
-            betas = said["betas"] if self._own_body else np.zeros(self._body.betas)
+            betas = said.betas if self._own_body else np.zeros(self._body.betas)
             shape = self._shapes[identity] = _Shape(now, betas, self._points.at(betas))
+        seen = Seen(rays, weights.sharpness(confidences, size, camera), weights.robust**2)
+        start, elapsed = self._begin(guess, shape, seen), 0.0
         state = self._states.get(identity)
-        if state is None:
-            state = self._states[identity] = self._begin(now, guess, shape, rays, sharpness)
-            steps, elapsed = weights.first_steps, 0.0
+        if state is not None:
+            elapsed = max(now - state.time, 1e-3)
+            self._stand(state, shape, self._history[identity], size, elapsed)
+            prior = self._expect(state, guess, sureness, elapsed)
+            if state.stuck:
+                prior = _drawn_to(prior, start, 1 - math.exp(-elapsed / self.STUCK))
+            pose = self._fit(state, shape, seen, prior, elapsed)
+            # In a wrong pose, far from what the network says, the keypoints can hold a body fast: small steps do not lead out of it.
+            state.stuck = cost(shape.vectors, pose, seen, prior) > cost(shape.vectors, start, seen, prior)
         else:
-            steps, elapsed = weights.steps, max(now - state.time, 1e-3)
-        prior = self._expect(state, guess, sureness, elapsed)
-        pose = Pose(prior.expected.copy(), prior.translation.copy(), shape.betas.copy())
-        _turn_ends(pose.world, state.world, guess, elapsed)
-        self._stand(state, shape, self._history[identity], size, elapsed)
-        prior = prior._replace(
-            anchors=state.anchors, anchor_weights=np.where(state.standing >= self.STEP, 1 / weights.stand**2, 0.0)
-        )
-        seen = Seen(rays, sharpness, weights.robust**2)
+            state, elapsed = _State(now, guess, start.translation, guess), 0.0
+            self._states[identity] = state
+            pose = self._fit(state, shape, seen, self._expect(state, guess, sureness, elapsed), elapsed)
         if shape.age < weights.settle:
-            prior = prior._replace(shape_weight=1 / (weights.shape**2 * max(30 * elapsed, 1)))
-            fit(self._points, pose, seen, prior, steps)
             shape.betas, shape.vectors = pose.betas, self._points.at(pose.betas)
-        else:
-            fit(self._points._replace(vectors=shape.vectors), pose, seen, prior, steps)
         state.move(now, pose, elapsed, weights.follow)
         shape.time, shape.age = now, shape.age + elapsed
         self._write(state, shape, said, bodies, row)
+
+    def _fit(self, state: _State, shape: _Shape, seen: Seen, prior: Prior, elapsed: float) -> Pose:
+        """The pose of now; with nothing `elapsed` since the last one, of somebody new."""
+        weights = self._weights
+        steps = weights.steps if elapsed else weights.first_steps
+        pose = Pose(prior.expected.copy(), prior.translation.copy(), shape.betas.copy())
+        _turn_ends(pose.world, state.world, prior.said, elapsed)
+        if shape.age < weights.settle:
+            prior = prior._replace(shape_weight=1 / (weights.shape**2 * max(30 * elapsed, 1)))
+            fit(self._points, pose, seen, prior, steps)
+        else:
+            fit(self._points._replace(vectors=shape.vectors), pose, seen, prior, steps)
+        return pose
 
     def _expect(self, state: _State, guess: F64, sureness: F64, elapsed: float) -> Prior:
         """What the network and the last frames let expect; with nothing `elapsed` since the last one, the network alone."""
@@ -265,6 +322,8 @@ class Lifter:
             translation=translation,
             translation_weights=translation_weights,
             limit_weight=1 / weights.limit**2,
+            anchors=state.anchors,
+            anchor_weights=np.where(state.standing >= self.STEP, 1 / weights.stand**2, 0.0),
         )
 
     def _stand(self, state: _State, shape: _Shape, history: deque[tuple[float, F64, F64]], size: float, elapsed: float) -> None:
@@ -275,7 +334,7 @@ class Lifter:
         place(shape.vectors, state.world, state.translation, ankles)
         lowest = max((rays[k, 1] for k in (15, 16) if confidences[k] > 0), default=0.0)
         for foot, k in enumerate((15, 16)):
-            sure = elapsed > 0 and now > time and min(confidences[k], seen[k]) > 0.3
+            sure = now > time and min(confidences[k], seen[k]) > 0.3
             moved = np.linalg.norm(rays[k] - before[k]) / size
             if sure and moved < self.STILL * max(now - time, self.STEP) and rays[k, 1] > lowest - 0.2 * size:
                 if state.standing[foot] < self.STEP:
@@ -284,20 +343,30 @@ class Lifter:
             else:
                 state.standing[foot] = 0
 
-    def _begin(self, now: float, guess: F64, shape: _Shape, rays: F64, sharpness: F64) -> _State:
+    def _begin(self, guess: F64, shape: _Shape, seen: Seen) -> Pose:
+        """Somebody as the network says, where the keypoints are."""
         about_pelvis, translation = np.empty((17, 3)), np.empty(3)
         place(shape.vectors, guess, np.zeros(3), about_pelvis)
-        translate(about_pelvis, rays, sharpness, translation)
-        return _State(now, guess, translation, guess)
+        translate(about_pelvis, seen.rays, seen.weights, translation)
+        return Pose(guess, translation, shape.betas)
 
-    def _write(self, state: _State, shape: _Shape, said: dict[str, F64], bodies: dict[str, F32], row: int) -> None:
+    def _write(self, state: _State, shape: _Shape, said: Said, bodies: dict[str, F32], row: int) -> None:
         joints = np.empty((39, 3))
         place(shape.vectors, state.world, state.translation, joints)
         bodies["rotations"][row] = to_axis_angle(self._body.local_rotations(state.world))
         bodies["betas"][row] = shape.betas
         bodies["translation"][row] = state.translation - self._body.offsets(shape.betas)[0]
         bodies["joints3d"][row] = joints
-        bodies["uncertainty"][row] = np.exp(said["place_error"])
+        bodies["uncertainty"][row] = said.doubts
+
+
+def _drawn_to(prior: Prior, start: Pose, share: float) -> Prior:
+    """Expect the pose a share of the way nearer to `start`."""
+    way = to_axis_angle(start.world @ np.swapaxes(prior.expected, 1, 2))
+    return prior._replace(
+        expected=to_matrix(share * way) @ prior.expected,
+        translation=prior.translation + share * (start.translation - prior.translation),
+    )
 
 
 def _turn_ends(world: F64, before: F64, guess: F64, elapsed: float) -> None:
