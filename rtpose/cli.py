@@ -19,6 +19,7 @@ from .train import HMR_STEPS, LIFTER_STEPS
 app = App(
     name="rtpose",
     version=__version__,
+    help_format="plaintext",
     help="People in a camera, a stream or a video as 2D keypoints, 3D joints and body meshes, in real time.",
     default_parameter=Parameter(negative=()),
     help_epilogue="Examples:\n\n"

@@ -1,8 +1,8 @@
 """The frame pipeline: a source, stages and sinks, run on threads (`run`) or as a plain loop (`run_inline`).
 
 `run_inline` is the executable specification: offline, `run` hands every sink the same results in the same order. Live, frames
-are dropped at the entrance alone, where the newest replaces the one that waits, and no more frames are let in than keep
-every stage busy, so that age stays bounded however slow a stage becomes.
+are dropped at the entrance alone, where they wait in turn while that is short and else the newest is taken, and no more frames are
+let in than keep every stage busy, so that age stays bounded however slow a stage becomes.
 
 The first error wins. What lies upstream of it is discarded, what lies downstream is finished: the sinks get every frame
 before the one that failed, and are closed in every case.
@@ -30,6 +30,10 @@ Stage = Callable[[Result], Result]
 
 PATIENCE = 3.0
 """Seconds that a source has to heed `close` before the run ends without it."""
+
+SLACK, WAITING = 0.07, 8
+"""Seconds of age up to which frames of a live run are let in one after the other, so that a moment of much work costs none; where the
+first that waits is older the machine cannot keep up, and the newest alone is let in. No more than so many wait."""
 
 
 class Source(Protocol):
@@ -104,9 +108,12 @@ class Channel(Generic[T]):
                     raise Closed
                 if not self._changed.wait(timeout):
                     raise TimeoutError
-            item = self._items.popleft()
+            item = self._take()
             self._changed.notify_all()
             return item
+
+    def _take(self) -> T:
+        return self._items.popleft()
 
     def close(self) -> None:
         """No more items will be put; those inside can still be taken."""
@@ -120,6 +127,19 @@ class Channel(Generic[T]):
             self._closed = True
             self._items.clear()
             self._changed.notify_all()
+
+
+class _Entrance(Channel[Result]):
+    """Where frames of a live run wait for the gate: see `SLACK`."""
+
+    def __init__(self) -> None:
+        super().__init__(WAITING, latest=True)
+
+    def _take(self) -> Result:
+        if (time.monotonic_ns() - self._items[0].frame.arrival) * 1e-9 > SLACK:
+            self.dropped += len(self._items) - 1
+            self._items = deque([self._items[-1]])
+        return super()._take()
 
 
 class Control:
@@ -264,7 +284,7 @@ class _Run:
         self.started = time.monotonic()
         # channels[i] feeds stage i; outputs feed the sinks.
         self.channels: list[Channel[Result]] = [
-            Channel(1, latest=True) if live and i == 0 else Channel(capacity) for i in range(max(1, len(stages)))
+            _Entrance() if live and i == 0 else Channel(capacity) for i in range(max(1, len(stages)))
         ]
         self.outputs: list[Channel[Result]] = [Channel(1, latest=True) if s.latest else Channel(capacity) for s in sinks]
         self.writers = [i for i, s in enumerate(sinks) if not s.latest]

@@ -1,8 +1,8 @@
 """`rtpose simulate`: what ages and drops to expect of live runs on a machine that is not at hand, or of many cameras on one.
 
 The queueing is that of `pipeline.run` in live mode, on a virtual clock: every camera has a source that decodes each frame, an
-entrance where the newest frame waits, the gate that lets in as many as keep the stages busy, and stages with room for two frames
-between them. Stages that compute at the same time share their device: where they want more cores than there are, all of them
+entrance where frames wait in turn while that is short, the gate that lets in as many as keep the stages busy, and stages with room for
+two frames between them. Stages that compute at the same time share their device: where they want more cores than there are, all of them
 slow down alike.
 """
 
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .errors import InputError
-from .pipeline import frames_let_in
+from .pipeline import SLACK, WAITING, frames_let_in
 
 ROOM = 2
 """Frames that wait between two stages at most, as in `pipeline.run`."""
@@ -153,7 +153,10 @@ class _Machine:
         """Let a stage take the next frame, if it is free and there is one."""
         if camera.at[i] is not None or not camera.queues[i] or (i == 1 and not self._open(camera)):
             return False
-        camera.under_way += i == 1
+        if i == 1:
+            camera.under_way += 1
+            if now - camera.queues[1][0] > SLACK:
+                self._drop(camera, 1)
         camera.at[i], camera.began[i] = camera.queues[i].popleft(), now
         work = self.plan.stages[i]
         device = self.devices[work.device]
@@ -174,8 +177,7 @@ class _Machine:
             self.outcome.results += 1
             self.outcome.ages.append(now - arrival)
         elif i == 0:
-            self.outcome.dropped += len(camera.queues[1])
-            camera.queues[1].clear()
+            self._drop(camera, WAITING - 1)
             camera.queues[1].append(arrival)
         elif len(camera.queues[i + 1]) < ROOM:
             camera.queues[i + 1].append(arrival)
@@ -183,6 +185,12 @@ class _Machine:
             return False
         camera.at[i], camera.done[i] = None, False
         return True
+
+    def _drop(self, camera: _Camera, left: int) -> None:
+        """Leave no more than so many frames at the entrance, the newest."""
+        while len(camera.queues[1]) > left:
+            camera.queues[1].popleft()
+            self.outcome.dropped += 1
 
     def _open(self, camera: _Camera) -> bool:
         return camera.under_way < frames_let_in(camera.typical[1:])

@@ -202,14 +202,14 @@ def test_openvino_reads_precision_and_threads_back_from_the_compiled_network() -
             assert precision == "bf16"  # a processor without it
             continue
         assert isinstance(session, openvino_backend.OpenVinoSession)
-        (request,) = session._requests.values()
+        ((request,),) = session._requests.values()
         compiled = request.get_compiled_model()
         assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino_backend.PRECISIONS[precision][0]
         assert compiled.get_property("INFERENCE_NUM_THREADS") == session.threads == 1
 
 
 def test_openvino_gives_the_same_bits_alone_and_in_company() -> None:
-    session = open_session(THUNDER, backend="openvino", threads=1)
+    session = open_session(THUNDER, backend="openvino", threads=2)  # two side by side, then one with both threads
     crops = noise(3, 256, 256, 3)
     together = session({"image": crops})["keypoints"]
     for i in range(3):
@@ -221,7 +221,7 @@ def test_openvino_keeps_compiled_networks(tmp_path: Path) -> None:
     assert list((tmp_path / "cache" / "openvino").glob("*.blob"))
     again = open_session(POSENET, backend="openvino", threads=1)
     assert isinstance(again, openvino_backend.OpenVinoSession)
-    (request,) = again._requests.values()
+    ((request,),) = again._requests.values()
     assert request.get_compiled_model().get_property("LOADED_FROM_CACHE")
 
 

@@ -43,6 +43,14 @@ def test_age_stays_bounded_however_slow_a_stage_is(times: list[float], rate: flo
     assert outcome.results + outcome.dropped <= outcome.arrived
 
 
+def test_a_moment_of_much_work_costs_no_frame() -> None:
+    usual = (0.009,) * 29
+    stages = (Work("source", (0.001,)), Work("keypoints", (*usual, 0.09)), Work("lift", (0.002,)))
+    (outcome,) = simulate(Plan(stages, rate=30.0))
+    assert outcome.dropped == 0
+    assert 0.09 < max(outcome.ages) < 0.12
+
+
 def test_cameras_share_the_cores() -> None:
     one = simulate(plan("source=1,keypoints=10", cores={"cpu": 2.0}, rate=10.0))[0]
     many = simulate(plan("source=1,keypoints=10", cores={"cpu": 2.0}, rate=30.0, cameras=16))[0]

@@ -1,7 +1,9 @@
 """OpenVINO sessions: the default on a processor.
 
 A batch is run row by row on a network compiled for one row. On a processor that is as fast as a batched network or faster, needs
-no new kernels when the number of people changes, and gives a person the same bits in any company.
+no new kernels when the number of people changes, and gives a person the same bits in any company. A row has all threads to itself;
+where there are as many rows as threads each thread takes one, since threads that share a row wait for each other in every layer. (With
+more threads than `LANES`, so many rows share them.)
 """
 
 from __future__ import annotations
@@ -22,6 +24,11 @@ from . import Arrays, Ports, checked_feeds
 
 PRECISIONS = {"f32": (ov.Type.f32, "FP32"), "bf16": (ov.Type.bf16, "BF16"), "f16": (ov.Type.f16, "FP16")}
 """Our name of a precision -> (OpenVINO's type, its name among the capabilities of a device)."""
+
+Shapes = tuple[tuple[int, ...], ...]
+
+LANES = 4
+"""At most so many rows run side by side: each has memory of its own."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,40 +71,49 @@ class OpenVinoSession:
         self.inputs = _ports(self._model.inputs)
         self.outputs = _ports(self._model.outputs)
         self._by_row = all(shape[:1] == (None,) for shape, _ in (*self.inputs.values(), *self.outputs.values()))
-        self._requests: dict[tuple[tuple[int, ...], ...], Any] = {}
+        self._requests: dict[tuple[Shapes, int], list[Any]] = {}
         sizes = [(1, *shape[1:]) if self._by_row else shape for shape, _ in self.inputs.values()]
         known = tuple(tuple(size for size in shape if size is not None) for shape in sizes)
         if [len(shape) for shape in known] == [len(shape) for shape in sizes]:
-            self._request(known)
+            self._requests_for(known, 1)
 
     def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         arrays = checked_feeds(self.inputs, feeds)
         n = len(next(iter(arrays.values())))
         step = 1 if self._by_row else n
-        request = self._request(tuple((step, *array.shape[1:]) for array in arrays.values()))
-        tensors = {name: request.get_tensor(name) for name in self.outputs}
+        shapes = tuple((step, *array.shape[1:]) for array in arrays.values())
+        tensors = {name: self._requests_for(shapes, 1)[0].get_tensor(name) for name in self.outputs}
         results = {name: np.empty((n, *tensor.shape[1:]), self.outputs[name][1]) for name, tensor in tensors.items()}
-        for start in range(0, n, step):
-            rows = slice(start, start + step)
-            request.infer({name: array[rows] for name, array in arrays.items()}, share_inputs=True)
-            for name, tensor in tensors.items():
-                results[name][rows] = tensor.data
+        lanes = min(self.threads, LANES) if self._by_row else 1
+        row = 0
+        while row < n:
+            requests = self._requests_for(shapes, lanes if n - row >= lanes else 1)
+            parts = [slice(row + k, row + k + step) for k in range(len(requests))]
+            for request, rows in zip(requests, parts, strict=True):
+                request.start_async({name: array[rows] for name, array in arrays.items()}, share_inputs=True)
+            for request, rows in zip(requests, parts, strict=True):
+                request.wait()
+                for name in results:
+                    results[name][rows] = request.get_tensor(name).data
+            row += len(requests) * step
         return results
 
     def close(self) -> None:
         self._requests.clear()
 
-    def _request(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
-        """The inference request for inputs of these shapes, in the order of `inputs`."""
-        if shapes not in self._requests:
-            self._requests[shapes] = self._compile(shapes).create_infer_request()
-        return self._requests[shapes]
+    def _requests_for(self, shapes: Shapes, lanes: int) -> list[Any]:
+        """So many inference requests that run side by side, for inputs of these shapes, in the order of `inputs`."""
+        if (shapes, lanes) not in self._requests:
+            compiled = self._compile(shapes, lanes)
+            self._requests[shapes, lanes] = [compiled.create_infer_request() for _ in range(lanes)]
+        return self._requests[shapes, lanes]
 
-    def _compile(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
+    def _compile(self, shapes: Shapes, lanes: int) -> Any:
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._floats,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": lanes,
             # Pinned, two sessions of one thread each share a core, and the second core idles.
             "ENABLE_CPU_PINNING": False,
         }

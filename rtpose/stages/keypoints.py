@@ -94,9 +94,9 @@ class KeypointEstimator:
         self._seen: deque[Seen] = deque(maxlen=2)
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
         self._narrow = session.inputs["image"][0][2] is None
-        if self._narrow:  # so that no width is compiled while somebody waits
-            for width in (side, *(round(share * side) for _, share in NARROW)):
-                session({"image": np.zeros((1, side, width, 3), np.uint8)})
+        # So that nothing is compiled while somebody waits: every width, for somebody alone and for as many as run side by side.
+        for share in (1.0, *(share for _, share in NARROW)) if self._narrow else (1.0,):
+            session({"image": np.zeros((max(session.threads, 1), side, round(share * side), 3), np.uint8)})
         self._shares: F32 = _NOBODY  # the last poses, in shares of their crops
 
     def __call__(self, result: Result) -> Result:
