@@ -286,8 +286,9 @@ def evaluate(
 def print_tables(figures: dict[str, Any], console: Console) -> None:
     """Show what `evaluate` returned."""
     summary = {**figures["COCO"], "AR of scored people": figures["AR of scored people"]}
-    head = Table(*summary, title=f"{figures['pictures']} pictures, {figures['people']} scored people", title_justify="left")
-    head.add_row(*(f"{value:.3f}" for value in summary.values()))
+    head = Table("score", "", title=f"{figures['pictures']} pictures, {figures['people']} scored people", title_justify="left")
+    for name, value in summary.items():
+        head.add_row(name, f"{value:.3f}")
     console.print(head)
     for title in ("joints", "ankles"):
         rows: dict[str, dict[str, float]] = figures[title]
