@@ -37,6 +37,10 @@ ABLATIONS = ("wild", "renders", "window", "errors")
 """What training can be told to do without: COCO's people, drawn people, all moments but now, the measured errors."""
 
 
+_BEFORE = slice(51, 51 * len(MOMENTS))
+"""Of the network's inputs those of all moments but now."""
+
+
 class PosePrior:
     """How far local rotations are from those of the mocap: the share by which their Mahalanobis distances exceed the usual."""
 
@@ -200,7 +204,7 @@ class Data:
 
     def _tensors(self, arrays: Batch | WildBatch) -> tuple[torch.Tensor, ...]:
         if self._now_only:
-            arrays.x[:, 51 : 51 * len(MOMENTS)] = 0
+            arrays.x[:, _BEFORE] = 0
         return tuple(torch.from_numpy(a) for a in arrays)
 
 
@@ -293,6 +297,9 @@ def train_lifter(
     figures = f"{run.step} steps; mean distance of unseen clips, all noise: {1e3 * last['held_out_place']:.0f} mm"
     if without:
         figures += f"; without {', '.join(sorted(without))}"
+    if "window" in without:
+        with torch.no_grad():
+            run.network.enter.weight[:, _BEFORE] = 0  # it never saw what a run will show it there
     return export(run.network.eval(), folder, figures)
 
 
