@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +55,19 @@ def test_who_is_followed_in_every_output(person_clip: Path, tmp_path: Path) -> N
         assert [len(result.people) for result in results] == [0] * 30
     with pytest.raises(InputError, match="--region 0,0,700,480 is not in the picture, which has 640x480 px"):
         next(rtpose.track(person_clip, region="0,0,700,480"))
+
+
+def test_a_run_that_is_over_leaves_no_network_in_memory(person_clip: Path) -> None:
+    source = open_source(str(person_clip))
+    stages = make_stages(Networks(Settings(), source.info), source.info)
+    source.close()
+    alive = [weakref.ref(stage) for stage in stages]
+    gc.disable()  # which would clear away what refers to itself, at some time
+    try:
+        del stages
+        assert [stage() for stage in alive] == [None] * len(alive)
+    finally:
+        gc.enable()
 
 
 def test_track_yields_every_frame(person_clip: Path) -> None:

@@ -6,9 +6,11 @@ A network's own format is a `Decoder`, chosen by the `decoder` of its model card
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import cv2
 import numba
@@ -102,7 +104,8 @@ class Detector:
         self._placed = (0, 0, 0, 0)
         self._looked = 0
         self._time = -np.inf
-        self._answer = keep(self._find)
+        # Not a bound method: a stage that holds itself would keep its network in memory until the garbage collector comes by.
+        self._answer = keep(partial(type(self)._find, cast("Detector", weakref.proxy(self))))
 
     def __call__(self, result: Result) -> Result:
         """Add `detections` where it is time to look; elsewhere they stay None."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
 
 import cv2
 import numba
@@ -85,7 +88,8 @@ class KeypointEstimator:
         self.tracker = Tracker(people=max_people)
         self.session = session
         self._decode = DECODERS[decoder]
-        self._answer = keep(self._infer)
+        # Not a bound method: a stage that holds itself would keep its network in memory until the garbage collector comes by.
+        self._answer = keep(partial(type(self)._infer, cast("KeypointEstimator", weakref.proxy(self))))
         self._calibration = CALIBRATIONS[decoder]
         self._crop = crop
         self.twice = True
