@@ -581,7 +581,7 @@ class Watched:
     """A session that notes what shapes it is fed."""
 
     def __init__(self, session: Session) -> None:
-        self.inputs, self._session = session.inputs, session
+        self.inputs, self.threads, self._session = session.inputs, session.threads, session
         self.fed: list[dict[str, tuple[int, ...]]] = []
 
     def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
