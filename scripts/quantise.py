@@ -38,7 +38,7 @@ class Recorder:
 
     def __init__(self, model: Model) -> None:
         self.session = open_session(model.path, backend="openvino", precision="f32")
-        self.inputs, self.outputs = self.session.inputs, self.session.outputs
+        self.inputs, self.outputs, self.threads = self.session.inputs, self.session.outputs, self.session.threads
         self.fed: list[NDArray[Any]] = []
 
     def __call__(self, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
