@@ -30,8 +30,9 @@ NOBODY = 0.1
 SNUG = 0.5
 """From this IoU of the box with the extent of the pose in it the two are taken for the same person's."""
 
-DOUBT = 0.3
-"""What a pose is worth that was found in somebody's box and belongs to somebody else."""
+DOUBT, STRANGE = 0.3, 0.1
+"""What the pose of somebody is worth in whose box somebody else's was found: the person's own as it was, and that of somebody else, if
+no other was ever seen: that is not enough to draw it, or for a body."""
 
 REFUSAL = 1.0
 """Seconds for which a place where the detector saw somebody, and the keypoints nobody, is not looked at again."""
@@ -61,15 +62,16 @@ WITHIN = 0.8
 class Tracked:
     """The people of a frame, by id: ids (n,), boxes (n, 4) px, scores (n,), and their poses (n, 17, 3).
 
-    scores: the chance that somebody is there, times the IoU of the box with the extent of the pose. borrowed (n,): only somebody else
-    in front was seen in the box. The pose is what the person's own has become by now; in an independent picture, that of the other.
+    scores: the chance that somebody is there, times the IoU of the box with the extent of the pose. worth (n,): what the pose is worth,
+    less than 1 where only somebody else in front was seen in the box. The pose is then what the person's own has become by now; where it
+    was never seen, that of the other.
     """
 
     ids: I64
     boxes: F32
     scores: F32
     poses: F32
-    borrowed: NDArray[np.bool_]
+    worth: F32
 
 
 @dataclass(slots=True)
@@ -78,7 +80,8 @@ class _Person:
 
     sight: mean keypoint confidence, support: the detector's score, both moving averages. colours: of late; worn: as last seen; usual:
     over the time known. id is 0 until the person is reported for the first time. looks: how often the detector has looked since the
-    person was found. back: when somebody lost was seen again. side: the longer side of the box, px.
+    person was found. back: when somebody lost was seen again. posed: whether a pose of the person's own was ever seen. side: the longer
+    side of the box, px.
     """
 
     box: F32
@@ -91,6 +94,7 @@ class _Person:
     looks: int = 1
     back: float = -math.inf
     frames: int = 1
+    posed: bool = True
     side: float = field(init=False)
     worn: F32 = field(init=False)
     usual: F32 = field(init=False)
@@ -129,26 +133,27 @@ class _Look:
 class Tracker:
     """Keeps the people of a stream.
 
-    single: with that chance of being there (`presence`) somebody is reported in an independent picture; enter: in a stream. There
-    the evidence, too (mean confidence of the keypoints plus half the detector's score), is enough from `begin` on, because small people
-    have less of a chance than they should: COCO labels few. hope: with that much evidence somebody is tracked who is not reported
-    yet. keep: with less somebody is lost. memory: seconds for which the id of a lost person is kept. people: at most so many are
-    looked at in a frame. newcomers: in a stream at most so many of them may be people whom only the detector saw.
+    enter: with that chance of being there (`presence`) somebody is reported; hidden: in a stream, somebody of whom only the pose of
+    somebody in front is seen. In a stream the evidence, too (mean confidence of the keypoints plus half the detector's score), is enough
+    from `begin` on, because small people have less of a chance than they should: COCO labels few. hope: with that much evidence somebody
+    is tracked who is not reported yet. keep: with less somebody is lost. memory: seconds for which the id of a lost person is kept.
+    people: at most so many are looked at in a frame. newcomers: in a stream at most so many of them may be people whom only the detector
+    saw.
     """
 
     def __init__(
         self,
         *,
-        single: float = 0.25,
-        enter: float = 0.3,
+        enter: float = 0.25,
+        hidden: float = 0.5,
         begin: float = 0.56,
         hope: float = 0.42,
         keep: float = 0.25,
         memory: float = 5.0,
         people: int = 40,
-        newcomers: int = 12,
+        newcomers: int = 16,
     ) -> None:
-        self.single, self.enter, self.begin, self.hope, self.keep = single, enter, begin, hope, keep
+        self.enter, self.hidden, self.begin, self.hope, self.keep = enter, hidden, begin, hope, keep
         self.memory, self.people, self.newcomers = memory, people, newcomers
         self._tracked: list[_Person] = []
         self._lost: list[_Person] = []
@@ -195,16 +200,17 @@ class Tracker:
             if m in owners:
                 person = owners[m]
                 _follow(person, time, look, keypoints[m], colours[m], sight)
-            elif look.person is None and m in own and sight > NOBODY and (independent or not borrowed[m]):
-                person = _Person(look.box, keypoints[m], colours[m], time, sight, look.support)
+            elif look.person is None and m in own and sight > NOBODY:
+                person = _Person(look.box, keypoints[m], colours[m], time, sight, look.support, posed=not borrowed[m])
+                person.sight *= 1 if person.posed else DOUBT
             elif look.person is not None and m in own and borrowed[m] and id(look.person) not in owned:
                 person = look.person  # hidden behind somebody whose pose was seen instead
                 _stay(person, time, look, DOUBT * sight)
             else:
                 continue  # somebody else's pose, in a place where nobody was expected but its owner
-            there = presence(person.support, person.sight, float(snug[m]), person.box, max(size))
+            there = presence(person.support, person.sight if person.posed else sight, float(snug[m]), person.box, max(size))
             scores[m] = there * snug[m]
-            if person.id == 0 and (there >= self.single if independent else self._convinces(person, there, float(snug[m]))):
+            if person.id == 0 and (there >= self.enter if independent else self._convinces(person, there, float(snug[m]))):
                 self._name(person)
             if independent:
                 stays = person.id > 0
@@ -223,8 +229,15 @@ class Tracker:
             np.array([person.box for person, _ in shown], np.float32).reshape(-1, 4),
             scores[mine],
             np.array([person.keypoints for person, _ in shown], np.float32).reshape(-1, *keypoints.shape[1:]),
-            borrowed[mine],
+            np.array([self._worth(person, bool(borrowed[m])) for person, m in shown], np.float32),
         )
+
+    @staticmethod
+    def _worth(person: _Person, borrowed: bool) -> float:
+        """What the pose of somebody is worth, whose box may have shown that of somebody else."""
+        if not borrowed:
+            return 1.0
+        return DOUBT if person.posed else STRANGE
 
     def _with_detections(self, looks: list[_Look], detections: Boxes, independent: bool) -> list[_Look]:
         """Tell the people tracked what the detector saw of them, and look where it saw anything else.
@@ -261,13 +274,18 @@ class Tracker:
         elapsed = np.array([time - person.time for person in self._tracked])
         alike = likeness(expected, keypoints[rows], 0.1 + 0.3 * np.minimum(elapsed, 1.0))
         alike *= 0.5 + 0.5 * matching(np.stack([person.colours for person in self._tracked]), colours[rows])
+        posed = np.array([person.posed for person in self._tracked])
+        alike[~posed] = 0
         for k, m in enumerate(rows):
             if m < len(self._tracked):
-                alike[m, k] += 0.05  # the pose was found where this person was expected
+                # The pose was found where this person was expected; whose pose was never seen takes what nobody else does.
+                alike[m, k] += 0.05 if posed[m] else 0.1
         return {rows[k]: self._tracked[i] for i, k in assign(alike, 0.1)}
 
     def _convinces(self, person: _Person, there: float, snug: float) -> bool:
         """Whether somebody in a stream is to be reported from now on; there: the chance, snug: how well box and pose agree."""
+        if not person.posed:
+            return there >= self.hidden
         return there >= self.enter or (snug >= SNUG and person.evidence >= self.begin)
 
     def _stays(self, person: _Person) -> bool:
@@ -313,7 +331,9 @@ class Tracker:
 def _follow(person: _Person, time: float, look: _Look, keypoints: F32, colours: F32, sight: float) -> None:
     """Step a person on to the pose that was found."""
     elapsed = time - person.time
-    if elapsed > 0:
+    if not person.posed:
+        person.box, person.posed = look.box, True
+    elif elapsed > 0:
         way, carried = carry(person.box, person.keypoints, keypoints)
         person.velocity = person.velocity + _ease(elapsed, 0.1) * (way / np.float32(elapsed) - person.velocity)
         # Between two looks of the detector its box goes along with the pose, and slowly takes on the pose's own extent.

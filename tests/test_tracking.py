@@ -156,19 +156,37 @@ def shown(seen: Boxes, poses: NDArray[np.float32], independent: bool) -> list[in
     return counts
 
 
-def test_a_doubtful_sight_is_shown_in_a_picture_and_not_in_a_video() -> None:
-    doubtful = pose(500, 500, sure=0.22)[None]
-    seen = Boxes(box(doubtful[0])[None], np.array([0.22]))
-    assert shown(seen, doubtful, independent=True) == [1, 1, 1]
-    assert shown(seen, doubtful, independent=False) == [0, 0, 0]
+@pytest.mark.parametrize("independent", [True, False])
+def test_a_doubtful_sight_is_shown_and_hardly_anything_is_not(independent: bool) -> None:
+    for sure, count in ((0.25, 1), (0.15, 0)):
+        doubtful = pose(500, 500, sure=sure)[None]
+        seen = Boxes(box(doubtful[0])[None], np.array([sure]))
+        assert shown(seen, doubtful, independent) == [count] * 3
 
 
-def test_who_has_no_pose_of_their_own_is_shown_in_pictures_only() -> None:
+@pytest.mark.parametrize("independent", [True, False])
+def test_who_has_no_pose_of_their_own_is_shown(independent: bool) -> None:
     front = pose(500, 500)
     beside = box(front) + np.array([110, 0, 110, 0], np.float32)  # the detector sees two people, the network one pose twice
     seen = Boxes(np.stack([box(front), beside]), np.array([0.9, 0.8]))
-    assert shown(seen, np.stack([front, front]), independent=True) == [2, 2, 2]
-    assert shown(seen, np.stack([front, front]), independent=False) == [1, 1, 1]
+    assert shown(seen, np.stack([front, front]), independent) == [2, 2, 2]
+
+
+def test_who_comes_out_from_behind_somebody_keeps_a_number_and_takes_nobodys_pose() -> None:
+    tracker = Tracker()
+    front, behind = pose(500, 500), pose(610, 500)
+    seen = Boxes(np.stack([box(front), box(behind)]), np.array([0.9, 0.8]))
+    worth = []
+    for k, poses in enumerate([[front, front]] * 4 + [[front, behind]] * 4):
+        looks, _ = tracker.look(k / 10, seen)
+        assert len(looks) == 2
+        who = tracker.update(k / 10, np.stack(poses), np.zeros((2, 3, 3), np.float32), SIZE)
+        assert who.ids.tolist() == [1, 2]
+        np.testing.assert_allclose(who.boxes, seen.xyxy)
+        np.testing.assert_allclose(who.poses[0], front)
+        worth.append(who.worth.tolist())
+    assert worth == [[1.0, np.float32(0.1)]] * 4 + [[1.0, 1.0]] * 4
+    np.testing.assert_allclose(who.poses[1], behind)
 
 
 @given(st.floats(0.01, 0.99), st.floats(0.01, 0.99), st.floats(0, 1), st.floats(20, 600), st.floats(0.2, 5))

@@ -16,7 +16,7 @@ import numpy as np
 from ..backends import Arrays, Session
 from ..errors import InputError
 from ..journal import Answer
-from ..tracking import DOUBT, SEEN, Tracker, iou
+from ..tracking import SEEN, Tracker, iou
 from ..types import F32, I64, OKS_SIGMAS, U8, People, Result, Status
 from .posenet import STRIDE, decode_person
 
@@ -127,12 +127,12 @@ class KeypointEstimator:
         raw = who.poses
         sure = raw.copy()
         calibrate(sure, frame.height, frame.width, self._calibration)
-        sure[who.borrowed, :, 2] *= np.float32(DOUBT)
+        sure[:, :, 2] *= who.worth[:, None]
         limit = np.array([frame.width, frame.height] * 2, np.float32) - 0.5
         inside = np.clip(who.boxes, np.float32(-0.5), limit)
         status = np.full(raw.shape[:2], Status.MEASURED, np.uint8)
         if not frame.independent:
-            status[who.borrowed] = Status.PREDICTED
+            status[who.worth < 1] = Status.PREDICTED
         return People(who.ids, inside, who.scores, sure, status, raw)
 
     def estimate(self, image: U8, boxes: F32, *, twice: int = 0) -> F32:
