@@ -224,7 +224,7 @@ def _renamed(graph: bytes) -> bytes:
     return bytes(model.SerializeToString())
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "no record", "record damaged", "is a folder"])
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "no record", "record damaged", "unreadable", "is a folder"])
 def test_a_damaged_engine_is_built_again(
     opened: Callable[..., Session], api: FakeTensorRT, cache: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -241,12 +241,17 @@ def test_a_damaged_engine_is_built_again(
         record.unlink()
     elif damage == "record damaged":
         record.write_text(record.read_text()[:50])
+    elif damage == "unreadable":  # also for root: what lies there gives an input/output error
+        engine.unlink()
+        engine.symlink_to("/proc/self/mem")
     else:
         engine.unlink()
         engine.mkdir()
     opened()
     assert api.builds == 2
     assert "again: " in caplog.text
+    if damage == "unreadable":
+        assert "it cannot be read (Input/output error)" in caplog.text
     if damage != "is a folder":  # which stays in the way, so that nothing can be kept
         opened()
         assert api.builds == 2
