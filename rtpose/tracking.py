@@ -31,8 +31,11 @@ SNUG = 0.5
 """From this IoU of the box with the extent of the pose in it the two are taken for the same person's."""
 
 DOUBT, STRANGE = 0.3, 0.1
-"""What the pose of somebody is worth in whose box somebody else's was found: the person's own as it was, and that of somebody else, if
-no other was ever seen: that is not enough to draw it, or for a body."""
+"""What the pose of somebody is worth in whose box somebody else's was found: the person's own as it was a moment ago, and long ago, or
+that of somebody else, if no other was ever seen. The latter is not enough to draw it, or for a body."""
+
+FADE = 0.3
+"""Seconds in which the worth of a pose that is not seen any more falls to 1/e."""
 
 REFUSAL = 1.0
 """Seconds for which a place where the detector saw somebody, and the keypoints nobody, is not looked at again."""
@@ -80,8 +83,8 @@ class _Person:
 
     sight: mean keypoint confidence, support: the detector's score, both moving averages. colours: of late; worn: as last seen; usual:
     over the time known. id is 0 until the person is reported for the first time. looks: how often the detector has looked since the
-    person was found. back: when somebody lost was seen again. posed: whether a pose of the person's own was ever seen. side: the longer
-    side of the box, px.
+    person was found. back: when somebody lost was seen again. posed: when a pose of the person's own was last seen. side: the longer side
+    of the box, px.
     """
 
     box: F32
@@ -94,7 +97,7 @@ class _Person:
     looks: int = 1
     back: float = -math.inf
     frames: int = 1
-    posed: bool = True
+    posed: float = -math.inf
     side: float = field(init=False)
     worn: F32 = field(init=False)
     usual: F32 = field(init=False)
@@ -107,6 +110,15 @@ class _Person:
     @property
     def evidence(self) -> float:
         return self.sight + self.support / 2
+
+    @property
+    def strange(self) -> bool:
+        """Whether no pose of the person's own was ever seen."""
+        return self.posed == -math.inf
+
+    def worth(self, time: float) -> float:
+        """What the pose is worth where that of somebody else is seen."""
+        return max(DOUBT * math.exp((self.posed - time) / FADE), STRANGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +213,17 @@ class Tracker:
                 person = owners[m]
                 _follow(person, time, look, keypoints[m], colours[m], sight)
             elif look.person is None and m in own and sight > NOBODY:
-                person = _Person(look.box, keypoints[m], colours[m], time, sight, look.support, posed=not borrowed[m])
-                person.sight *= 1 if person.posed else DOUBT
+                person = _Person(look.box, keypoints[m], colours[m], time, sight, look.support)
+                if borrowed[m]:
+                    person.sight *= DOUBT
+                else:
+                    person.posed = time
             elif look.person is not None and m in own and borrowed[m] and id(look.person) not in owned:
                 person = look.person  # hidden behind somebody whose pose was seen instead
                 _stay(person, time, look, DOUBT * sight)
             else:
                 continue  # somebody else's pose, in a place where nobody was expected but its owner
-            there = presence(person.support, person.sight if person.posed else sight, float(snug[m]), person.box, max(size))
+            there = presence(person.support, sight if person.strange else person.sight, float(snug[m]), person.box, max(size))
             scores[m] = there * snug[m]
             if person.id == 0 and (there >= self.enter if independent else self._convinces(person, there, float(snug[m]))):
                 self._name(person)
@@ -229,15 +244,8 @@ class Tracker:
             np.array([person.box for person, _ in shown], np.float32).reshape(-1, 4),
             scores[mine],
             np.array([person.keypoints for person, _ in shown], np.float32).reshape(-1, *keypoints.shape[1:]),
-            np.array([self._worth(person, bool(borrowed[m])) for person, m in shown], np.float32),
+            np.array([person.worth(time) if borrowed[m] else 1 for person, m in shown], np.float32),
         )
-
-    @staticmethod
-    def _worth(person: _Person, borrowed: bool) -> float:
-        """What the pose of somebody is worth, whose box may have shown that of somebody else."""
-        if not borrowed:
-            return 1.0
-        return DOUBT if person.posed else STRANGE
 
     def _with_detections(self, looks: list[_Look], detections: Boxes, independent: bool) -> list[_Look]:
         """Tell the people tracked what the detector saw of them, and look where it saw anything else.
@@ -274,17 +282,17 @@ class Tracker:
         elapsed = np.array([time - person.time for person in self._tracked])
         alike = likeness(expected, keypoints[rows], 0.1 + 0.3 * np.minimum(elapsed, 1.0))
         alike *= 0.5 + 0.5 * matching(np.stack([person.colours for person in self._tracked]), colours[rows])
-        posed = np.array([person.posed for person in self._tracked])
-        alike[~posed] = 0
+        strange = np.array([person.strange for person in self._tracked])
+        alike[strange] = 0
         for k, m in enumerate(rows):
             if m < len(self._tracked):
                 # The pose was found where this person was expected; whose pose was never seen takes what nobody else does.
-                alike[m, k] += 0.05 if posed[m] else 0.1
+                alike[m, k] += 0.1 if strange[m] else 0.05
         return {rows[k]: self._tracked[i] for i, k in assign(alike, 0.1)}
 
     def _convinces(self, person: _Person, there: float, snug: float) -> bool:
         """Whether somebody in a stream is to be reported from now on; there: the chance, snug: how well box and pose agree."""
-        if not person.posed:
+        if person.strange:
             return there >= self.hidden
         return there >= self.enter or (snug >= SNUG and person.evidence >= self.begin)
 
@@ -331,8 +339,8 @@ class Tracker:
 def _follow(person: _Person, time: float, look: _Look, keypoints: F32, colours: F32, sight: float) -> None:
     """Step a person on to the pose that was found."""
     elapsed = time - person.time
-    if not person.posed:
-        person.box, person.posed = look.box, True
+    if person.strange:
+        person.box = look.box
     elif elapsed > 0:
         way, carried = carry(person.box, person.keypoints, keypoints)
         person.velocity = person.velocity + _ease(elapsed, 0.1) * (way / np.float32(elapsed) - person.velocity)
@@ -347,7 +355,7 @@ def _follow(person: _Person, time: float, look: _Look, keypoints: F32, colours: 
     person.usual = person.usual + max(1 / person.frames, _ease(elapsed, 8.0)) * (colours - person.usual)
     person.sight += _ease(elapsed, 0.2) * (sight - person.sight)
     _heed(person, look)
-    person.keypoints, person.time = keypoints, time
+    person.keypoints, person.time, person.posed = keypoints, time, time
 
 
 def _stay(person: _Person, time: float, look: _Look, sight: float) -> None:
