@@ -146,9 +146,10 @@ class Tracker:
     """Keeps the people of a stream.
 
     enter: with that chance of being there (`presence`) somebody is reported; hidden: in a stream, somebody of whom only the pose of
-    somebody in front is seen. In a stream the evidence, too (mean confidence of the keypoints plus half the detector's score), is enough
-    from `begin` on, because small people have less of a chance than they should: COCO labels few. hope: with that much evidence somebody
-    is tracked who is not reported yet. keep: with less somebody is lost. memory: seconds for which the id of a lost person is kept.
+    somebody in front is seen, if there is as much evidence (mean confidence of the keypoints plus half the detector's score) as `hint`,
+    which the second box that the detector puts about one person has not. Evidence alone is enough in a stream from `begin` on, because
+    small people have less of a chance than they should: COCO labels few. hope: with that much evidence somebody is tracked who is not
+    reported yet. keep: with less somebody is lost. memory: seconds for which the id of a lost person is kept.
     people: at most so many are looked at in a frame. newcomers: in a stream at most so many of them may be people whom only the detector
     saw.
     """
@@ -158,6 +159,7 @@ class Tracker:
         *,
         enter: float = 0.25,
         hidden: float = 0.5,
+        hint: float = 0.3,
         begin: float = 0.56,
         hope: float = 0.42,
         keep: float = 0.25,
@@ -165,7 +167,8 @@ class Tracker:
         people: int = 40,
         newcomers: int = 16,
     ) -> None:
-        self.enter, self.hidden, self.begin, self.hope, self.keep = enter, hidden, begin, hope, keep
+        self.enter, self.hidden, self.hint = enter, hidden, hint
+        self.begin, self.hope, self.keep = begin, hope, keep
         self.memory, self.people, self.newcomers = memory, people, newcomers
         self._tracked: list[_Person] = []
         self._lost: list[_Person] = []
@@ -293,7 +296,7 @@ class Tracker:
     def _convinces(self, person: _Person, there: float, snug: float) -> bool:
         """Whether somebody in a stream is to be reported from now on; there: the chance, snug: how well box and pose agree."""
         if person.strange:
-            return there >= self.hidden
+            return there >= self.hidden and person.evidence >= self.hint
         return there >= self.enter or (snug >= SNUG and person.evidence >= self.begin)
 
     def _stays(self, person: _Person) -> bool:

@@ -149,7 +149,7 @@ class KeypointEstimator:
             cut(image, squares[k], self._batch[k])
         for k in range(count, count + twice):
             cv2.flip(self._batch[k - twice], 1, dst=self._batch[k])
-        widths = self._widths(boxes)
+        widths = self._widths(boxes, squares)
         widths[count - twice :] = side  # whether somebody is there is decided on all of the crop
         found = self._answer(np.concatenate([widths, widths[count - twice :]])).reshape(-1, 17, 3)
         self._shares = found[:count]
@@ -159,7 +159,7 @@ class KeypointEstimator:
         keypoints[:, :, :2] = squares[:, None, :2] + (keypoints[:, :, :2] - np.float32(0.5)) * squares[:, None, 2:]
         return keypoints
 
-    def _widths(self, boxes: F32) -> I64:
+    def _widths(self, boxes: F32, squares: F32) -> I64:
         """How many columns (n,) of each box's crop are worth looking at."""
         side = self._batch.shape[1]
         widths = np.full(len(boxes), side, np.int64)
@@ -167,10 +167,10 @@ class KeypointEstimator:
             slender = (boxes[:, 2] - boxes[:, 0]) / np.maximum(boxes[:, 3] - boxes[:, 1], np.float32(1.0))
             for limit, share in reversed(NARROW):
                 widths[slender < limit] = round(share * side)
-            # Beside or behind somebody else, what stands around a person tells the two apart.
-            size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
-            around = np.concatenate([boxes[:, :2] - size, boxes[:, 2:] + size], axis=1)
-            widths[(iou(around, boxes) > 0).sum(axis=1) > 1] = side
+            # Whoever is seen together with somebody else is told apart by what stands around them.
+            half = squares[:, 2:] / 2 * np.stack([widths / side, np.ones(len(boxes))], axis=1)
+            seen = np.concatenate([squares[:, :2] - half, squares[:, :2] + half], axis=1).astype(np.float32)
+            widths[(iou(seen, boxes) > 0).sum(axis=1) > 1] = side
         return widths
 
     def _infer(self, widths: I64) -> F32:
