@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from scenedetect import FrameTimecode
-from scenedetect.detectors import AdaptiveDetector
 
 from ..source import SourceInfo
 from ..stages.keypoints import CROP, clothes, cut, square_crops
@@ -49,7 +48,11 @@ class Shots:
     """Of the longer side of the pictures that are compared, px."""
 
     def __init__(self, rate: float) -> None:
-        self._rate = rate
+        # Its import takes a fifth of a second, for which runs that are not refined need not wait.
+        from scenedetect import FrameTimecode
+        from scenedetect.detectors import AdaptiveDetector
+
+        self._time = partial(FrameTimecode, fps=rate)
         self._detector = AdaptiveDetector(min_scene_len=max(1, round(0.3 * rate)))
 
     def see(self, index: int, image: U8) -> list[int]:
@@ -58,7 +61,7 @@ class Shots:
         size = max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale))
         # Every so-many-th pixel: the mean colours of the whole picture are what counts.
         small = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
-        found = self._detector.process_frame(FrameTimecode(index, self._rate), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        found = self._detector.process_frame(self._time(index), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         return [int(cut.frame_num) for cut in found]
 
 
