@@ -1,4 +1,5 @@
-"""The programs that people use read the exports and find what the run holds: Blender, OpenSim, bvhio, Khronos' validator, COCO's tools.
+"""The programs that people use read the exports and find what the run holds: Blender, three.js, OpenSim, bvhio, Khronos' validator,
+COCO's tools.
 
 The run is the truth of the reference clip, with a gap.
 """
@@ -6,17 +7,25 @@ The run is the truth of the reference clip, with a gap.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from rtpose.body.camera import Camera
 from rtpose.body.model import Lifted, load_body
+from rtpose.body.raster import depth_buffer, draw_mesh
 from rtpose.export import export
 from rtpose.reference import truth
 from rtpose.runs import read_run
@@ -26,11 +35,13 @@ from rtpose.stages.lift import NAMES
 from rtpose.types import Bodies, Frame, People, Result
 
 from .environments import node_with, python_with
+from .test_report import PUPPETEER, shots_folder
 
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 BLENDER = "bpy==5.0.1"
+THREE = "three@0.180.0"
 OPENSIM = "opensim==4.6"
 VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
 UP = np.array([1, -1, -1])
@@ -137,6 +148,52 @@ def test_blender_animates_the_mesh(folder: Path, joints: tuple[np.ndarray, np.nd
     gone = _blender(folder / "person-2.glb", [0.0, 45 / 30], tmp_path / "gone.npz")["vertices"]
     assert np.ptp(gone[0], 0).max() > 1
     assert np.ptp(gone[1], 0).max() < 1e-5
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """A request is no news."""
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address at which this machine, and no other, finds the files of a folder."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def three_draws(model: Path, camera: Camera, times: Sequence[float], shots: Path) -> tuple[np.ndarray, np.ndarray]:
+    """What three.js makes of a GLB at these times: where it draws something (t, h, w), and vertices (t, v, 3); y up."""
+    home = node_with("three", THREE, PUPPETEER)
+    script = shutil.copy(HERE / "three_draws.js", home)
+    shutil.copy(model, home)
+    shots.mkdir(parents=True, exist_ok=True)
+    seen = {"width": 640, "height": 480} | {name: getattr(camera, name) for name in ("fx", "fy", "cx", "cy")}
+    with served(home) as url:
+        words = ["node", str(script), url, model.name, json.dumps(seen), str(shots), *map(str, times)]
+        vertices = np.array(json.loads(_said(words, home)))
+    pictures = [cv2.imread(str(shots / f"{i}.png"), cv2.IMREAD_UNCHANGED) for i in range(len(times))]
+    return np.array(pictures)[..., 3] > 0, vertices
+
+
+def test_a_browser_draws_the_animated_mesh(folder: Path, joints: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    camera, faces = read_run(folder / "run.jsonl").header.camera, load_body().meshes["full"].faces
+    assert camera is not None
+    drawn, vertices = three_draws(folder / "person-1.glb", camera, [i / 30 for i in SOME], shots_folder(tmp_path, "three"))
+    apart = np.linalg.norm(vertices - joints[1], axis=-1).max()
+    print(f"three.js, GLB: {1e3 * apart:.4f} mm")
+    assert apart < TENTH_MM
+    for silhouette, body in zip(drawn, joints[1] * UP, strict=True):
+        picture = np.zeros((480, 640, 3), np.uint8)
+        draw_mesh(picture, body.astype(np.float32), faces, camera, (255, 255, 255), depth_buffer(picture))
+        ours = picture.any(-1)
+        overlap = (silhouette & ours).sum() / (silhouette | ours).sum()
+        print(f"three.js, GLB: silhouettes overlap by {overlap:.4f} (IoU), {ours.sum()} px")
+        assert overlap > 0.98
+    gone, _ = three_draws(folder / "person-2.glb", camera, [0.0, 45 / 30], tmp_path / "gone")
+    assert gone.any((1, 2)).tolist() == [True, False]
 
 
 def test_khronos_validator_finds_nothing(folder: Path) -> None:
