@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from glob import has_magic
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from .errors import INTERRUPTED, InputError, RtposeError
 from .settings import Outputs, Settings
 from .sinks import make_folder
 from .sinks.data import read_results
+from .source import files_like
 
 BROKEN_OFF = "interrupted"
 """What went wrong with a file whose run was told to stop."""
@@ -64,12 +66,13 @@ def batch(
 ) -> int:
     """Run every file into `folder` (made if need be), under its own name; print a table; return 0 if all went well, else 1.
 
-    arrays: .npz in place of JSON Lines. overlay: the drawn video, too. ray: on a Ray cluster, see `cluster.spread`, with its address. The
-    others as for `app.process`. Raises InputError for two files of one name, for a folder that cannot be written, and where there is no
-    cluster.
+    files: also globs. arrays: .npz in place of JSON Lines. overlay: the drawn video, too. ray: on a Ray cluster, see `cluster.spread`, with
+    its address. The others as for `app.process`. Raises InputError for two files of one name, a glob that matches none, a folder that
+    cannot be written, and where there is no cluster.
     """
     if address is not None and not ray:
         raise InputError("--address is that of a Ray cluster: say --on ray, too")
+    files = [named for file in files for named in _named(file)]
     _check(files, folder)
     jobs = []
     for file in files:
@@ -98,6 +101,11 @@ def batch(
     if any(outcome.wrong == BROKEN_OFF for outcome in outcomes):
         return INTERRUPTED
     return int(any(outcome.wrong for outcome in outcomes))
+
+
+def _named(file: Path) -> list[Path]:
+    """The file, or those that it matches: a shell hands a glob on as it is where it stands in quotes or nothing matches."""
+    return files_like(str(file)) if has_magic(str(file)) and not file.exists() else [file]
 
 
 def _check(files: Sequence[Path], folder: Path) -> None:

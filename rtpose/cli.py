@@ -299,7 +299,7 @@ def batch(
     Parameters
     ----------
     files
-        The video files.
+        The video files, or globs of them.
     out_dir
         The folder for the results, each under its file's name.
     arrays

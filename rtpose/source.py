@@ -153,9 +153,16 @@ def open_source(
     if "!" in text:
         return _gstreamer(text)
     if glob.has_magic(text):
-        found = [Path(p) for p in glob.glob(text, recursive=True)]
-        return PictureSource(text, [p for p in found if _is_picture(p)], sequence, rate)
+        return PictureSource(text, [p for p in files_like(text) if _is_picture(p)], sequence, rate)
     raise InputError(f"no such file or folder: {text}")
+
+
+def files_like(pattern: str) -> list[Path]:
+    """The files that a glob matches, in the natural order of their names. Raises InputError where there is none."""
+    found = sorted(map(Path, glob.glob(pattern, recursive=True)), key=_natural)
+    if not found:
+        raise InputError(f"no file matches {pattern}")
+    return found
 
 
 def display_name(spec: str) -> str:

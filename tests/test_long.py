@@ -114,3 +114,17 @@ def test_a_batch_reports_what_fails_and_does_the_rest(person_clip: Path, tmp_pat
     assert again.returncode == 0, again.stderr
     assert (folder / "person.jsonl").stat().st_mtime_ns == before
     refused(rtpose_command("batch", person_clip, folder / "person.mp4", "--out-dir", folder), "person", "one name")
+
+
+def test_a_batch_takes_globs(person_clip: Path, tmp_path: Path) -> None:
+    videos, folder = tmp_path / "videos", tmp_path / "results"
+    videos.mkdir()
+    for name in ("a.mp4", "[b].mp4"):
+        (videos / name).symlink_to(person_clip)
+    refused(rtpose_command("batch", person_clip, videos / "*.avi", "--out-dir", folder), "no file matches", "*.avi")
+    refused(rtpose_command("batch", videos / "*.mp4", videos / "a.mp4", "--out-dir", folder), "a", "one name")
+    assert not folder.exists()
+    done = rtpose_command("batch", videos / "a*", videos / "[b].mp4", "--out-dir", folder, *QUICK, "--causal")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 files done" in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["[b].jsonl", "a.jsonl"]

@@ -229,7 +229,7 @@ def _without_frames(path: Path) -> None:
     [
         ("gone.mp4", lambda path: None, "no such file"),
         ("folder", lambda path: path.mkdir(), "no pictures"),
-        ("*.png", lambda path: None, "no pictures"),
+        ("*.png", lambda path: None, "no file matches"),
         ("text.mp4", lambda path: path.write_text("not a video at all\n" * 50), "not a video"),
         ("empty.mp4", lambda path: path.touch(), "not a video"),
         ("sound.mp4", _without_video, "no video stream"),
