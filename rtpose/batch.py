@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
@@ -105,7 +107,7 @@ def batch(
 
 def _named(file: Path) -> list[Path]:
     """The file, or those that it matches: a shell hands a glob on as it is where it stands in quotes or nothing matches."""
-    return files_like(str(file)) if has_magic(str(file)) and not file.exists() else [file]
+    return files_like(str(file)) if has_magic(str(file)) and not os.path.exists(file) else [file]
 
 
 def _check(files: Sequence[Path], folder: Path) -> None:
@@ -157,13 +159,12 @@ def track_file(job: Job) -> Outcome:
 
 
 def _found(save: Path) -> tuple[int, int]:
-    """Frames and people in a file of results; none where there is none."""
-    if not save.exists():
-        return 0, 0
+    """Frames and people in a file of results, as far as it can be read: what is in the way of a run may be anything."""
     frames, people = 0, set()
-    for record in read_results(save)[1]:
-        frames += 1
-        people.update(record.people.ids.tolist())
+    with suppress(InputError):
+        for record in read_results(save)[1]:
+            frames += 1
+            people.update(record.people.ids.tolist())
     return frames, len(people)
 
 

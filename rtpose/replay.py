@@ -53,6 +53,8 @@ def replay(
         view = out is None and (screenshot is None or display())
     if view:
         check_display()
+    for _ in records if out is not None else ():  # what is wrong in one of them is said before an old video is replaced
+        pass
     pictures = open_pictures(file, header, video)
     player = Player(file, header, records, pictures, paced=view)
     sinks: list[Sink] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -198,7 +199,8 @@ def open_pictures(file: Path, header: Header, video: Path | None = None) -> Info
         source = open_source(video)
     else:
         places = (Path(header.source), file.parent / Path(header.source).name)
-        found = next((p for p in places if p.is_file()), None)
+        # The source may be a pipeline so long that it can be no file's name.
+        found = next((p for p in places if os.path.isfile(p)), None)
         if found is None:
             return None
         source = open_source(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import itertools
 import math
+import os
 import re
 import struct
 import sys
@@ -137,18 +138,19 @@ def open_source(
     if not text:
         raise InputError("the source is empty: give a file, a folder, a URL or a camera's number")
     path = Path(text)
-    is_file = path.is_file() and not _is_picture(path)
+    there = os.path.exists(path)  # False also for what can be no file's name, as that of a long pipeline
+    is_file = there and path.is_file() and not _is_picture(path)
     if (start > 0 or end is not None) and not is_file:
         raise InputError(f"--start and --end take a part of a video file, which {display_name(text)} is not")
-    if isinstance(spec, int) or (text.isdecimal() and not path.exists()):
+    if isinstance(spec, int) or (text.isdecimal() and not there):
         return _camera(int(text))
     if device := re.fullmatch(r"/dev/video(\d+)", text):
         return _camera(int(device[1]))
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", text):
         return _url(text)
-    if path.is_dir():
+    if there and path.is_dir():
         return PictureSource(text, [p for p in path.iterdir() if _is_picture(p)], sequence, rate)
-    if path.exists():
+    if there:
         return PictureSource(text, [path], sequence, rate) if _is_picture(path) else _file(path, start, end)
     if "!" in text:
         return _gstreamer(text)

@@ -135,6 +135,11 @@ def test_bad_sources(tmp_path: Path) -> None:
     hollow.write_bytes(b"")
     refused(rtpose_command(hollow), "hollow.mp4")
     refused(rtpose_command(""), "source is empty")
+    long = "filesrc location=" + 300 * "a"  # no file can have this name
+    refused(rtpose_command(long), "no such file")
+    refused(rtpose_command(f"{long} ! appsink"), "GStreamer")
+    refused(rtpose_command("batch", long, "--out-dir", tmp_path / long), "cannot make", "too long")
+    refused(rtpose_command("batch", long, "--out-dir", empty), "no such file", code=1)
     refused(rtpose_command("--camera", 93), "camera 93")
     refused(rtpose_command(), "--camera")
     refused(rtpose_command(text, "--camera", 0), "--camera")
@@ -150,6 +155,7 @@ def test_an_unreachable_stream_keeps_its_password() -> None:
 
 
 def test_bad_settings(person_clip: Path, tmp_path: Path) -> None:
+    refused(rtpose_command(person_clip, "--save", tmp_path / f"{300 * 'a'}.jsonl"), "cannot write", "too long")
     refused(rtpose_command(person_clip, "--detector", "yolov99"), "yolov99", "nanodet")
     refused(rtpose_command(person_clip, "--keypoints", "nanodet"), "nanodet", "movenet-thunder")
     refused(rtpose_command(person_clip, "--backend", "cuda9"), "cuda9", "openvino")

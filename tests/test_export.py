@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import resource
 import shutil
 import struct
@@ -21,7 +22,7 @@ from rtpose.body.model import load_body
 from rtpose.errors import EndedEarly, InputError, RtposeError
 from rtpose.export import FORMATS, export
 from rtpose.runs import read_run
-from rtpose.sinks.data import read_results
+from rtpose.sinks.data import read_results, save_arrays
 from rtpose.types import Result
 
 from .bodies import Walkers
@@ -420,6 +421,13 @@ def test_corrupt_and_foreign_files(saved: tuple[Path, list[Result]], tmp_path: P
         "backwards": lines[0] + lines[2] + lines[1],
         "twins": lines[0] + lines[5].replace('"id":2', '"id":1'),
         "headless": lines[0],
+        "deep": lines[0] + "[" * 100_000 + "\n",
+        "far": lines[0] + lines[1].replace('"frame":0', '"frame":1e999'),
+        "numerous": lines[0] + lines[5].replace('"id":2', f'"id":{10**30}'),
+        "never": lines[0] + lines[1].replace('"time":', '"time":NaN,"was":'),
+        "nameless": lines[0] + lines[1].replace('"frame":0', '"frame":0,"file":5'),
+        "blind": lines[0].replace('"fx":', '"fx":0,"was":') + lines[1],
+        "shapeless": lines[0] + lines[1] + re.sub(r'"betas":\[.*?\]', '"betas":[0,0]', lines[2]),
     }
     for name, text in broken.items():
         path = tmp_path / f"{name}.jsonl"
@@ -430,6 +438,11 @@ def test_corrupt_and_foreign_files(saved: tuple[Path, list[Result]], tmp_path: P
     (tmp_path / "cut.npz").write_bytes(b"PK\3\4 no archive")
     with pytest.raises(InputError, match=r"cut\.npz: it is damaged"):
         export(tmp_path / "cut.npz", ["csv"], tmp_path / "out")
+    save_arrays(saved[0], tmp_path / "odd.npz")
+    arrays = dict(np.load(tmp_path / "odd.npz"))
+    np.savez(tmp_path / "odd.npz", **{**arrays, "status": arrays["status"] + 3})
+    with pytest.raises(InputError, match=r"odd\.npz: .*\(a status is none of measured"):
+        export(tmp_path / "odd.npz", ["csv"], tmp_path / "out")
     with pytest.raises(InputError, match="cannot read"):
         export(tmp_path, ["csv"], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -116,6 +116,18 @@ def test_a_batch_reports_what_fails_and_does_the_rest(person_clip: Path, tmp_pat
     refused(rtpose_command("batch", person_clip, folder / "person.mp4", "--out-dir", folder), "person", "one name")
 
 
+def test_a_batch_leaves_alone_what_is_in_its_way(person_clip: Path, tmp_path: Path) -> None:
+    other, folder = tmp_path / "other.mp4", tmp_path / "results"
+    other.symlink_to(person_clip)
+    folder.mkdir()
+    (folder / "person.jsonl").write_text("precious\n")
+    done = rtpose_command("batch", person_clip, other, "--out-dir", folder, *QUICK, "--causal")
+    refused(done, "person.jsonl exists", code=1)
+    assert "1 of 2 files done" in done.stderr
+    assert (folder / "person.jsonl").read_text() == "precious\n"
+    assert len((folder / "other.jsonl").read_text().splitlines()) == 31
+
+
 def test_a_batch_takes_globs(person_clip: Path, tmp_path: Path) -> None:
     videos, folder = tmp_path / "videos", tmp_path / "results"
     videos.mkdir()

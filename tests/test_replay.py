@@ -155,6 +155,23 @@ def test_files_that_do_not_fit(folder: Path, walkers: Walkers, tmp_path: Path) -
         replay(tmp_path / "smpl.jsonl", out=tmp_path / "out.mp4")
 
 
+def test_a_damaged_run_replaces_no_video(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "walk.jsonl").read_text().splitlines(keepends=True)
+    damaged, out = tmp_path / "damaged.jsonl", tmp_path / "out.mp4"
+    damaged.write_text("".join([*lines[:3], lines[3][:-9] + "\n", *lines[4:]]))
+    out.write_text("mine")
+    with pytest.raises(InputError, match=r"damaged\.jsonl, line 4: not JSON"):
+        replay(damaged, out=out, overwrite=True)
+    assert out.read_text() == "mine"
+
+
+def test_a_run_over_a_pipeline_of_any_length_can_be_replayed(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run.jsonl"
+    run.write_text((folder / "walk.jsonl").read_text().replace(str(folder / "walk.mp4"), "videotestsrc ! " * 30))
+    replay(run, out=tmp_path / "out.mp4")
+    assert len(pictures(tmp_path / "out.mp4")) == FRAMES
+
+
 def test_a_video_that_is_shorter_than_its_results(folder: Path, tmp_path: Path) -> None:
     lines = (folder / "walk.jsonl").read_text().splitlines(keepends=True)
     extra = lines[-1].replace(f'"frame":{FRAMES - 1}', f'"frame":{FRAMES}')

@@ -80,6 +80,7 @@ def _run(
     posed = {person.id: person.with_body() for person in people if person.posed.any()}
     body = fitted_body(run.path, run.header, body_model) if posed else None
     known = heights_of(heights, list(posed.values()))
+    described = [_person(run, p, posed.get(p.id), body, known.get(p.id)) for p in people]
     pictures = _pictures(run, video, body)
     return {
         "name": run.path.name,
@@ -94,7 +95,7 @@ def _run(
         "note": pictures.note,
         "sheet": [{"time": time, "picture": base64.b64encode(jpeg).decode()} for time, jpeg in pictures.sheet],
         "mesh": None if body is None else _mesh(body),
-        "people": [_person(run, p, posed.get(p.id), body, known.get(p.id)) for p in people],
+        "people": described,
     }
 
 

@@ -19,6 +19,12 @@ def check_output(path: Path, endings: Collection[str], *, overwrite: bool, sourc
     """
     if path.suffix.lower() not in endings:
         raise InputError(f"cannot write {path}: its name should end in {', '.join(endings)}")
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder")
     if source is not None and path.exists() and source.exists() and path.samefile(source):
@@ -42,10 +48,14 @@ def check_folder(folder: Path) -> None:
 
 def make_folder(folder: Path) -> None:
     """Make `folder` in one that is there, unless it is there itself. Raises InputError where files cannot be made in it."""
-    if folder.exists() and not folder.is_dir():
+    there = os.path.exists(folder)
+    if there and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder")
-    check_folder(folder if folder.exists() else folder.parent)
-    folder.mkdir(exist_ok=True)
+    check_folder(folder if there else folder.parent)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -325,6 +326,10 @@ class Record:
     people: People
     bodies: Bodies | None
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.frame < 1 << 63 and math.isfinite(self.time) and isinstance(self.file, str | None)):
+            raise ValueError(f"frame {self.frame!r}, time {self.time!r} and file {self.file!r} cannot be")
+
 
 class Records:
     """The lines after the header, in order. `partial` turns True where the last line was cut off by a crash; it is left out."""
@@ -339,12 +344,18 @@ class Records:
 
     def with_fields(self) -> Iterator[tuple[Record, dict[str, Any]]]:
         """Every record, and all the fields of its line."""
+        shape = 0
         for number, line in _lines(self._path):
             if not line.endswith(b"\n"):
                 self.partial = True
             elif number > 1:
-                fields = _parse(self._path, number, line)
-                yield _record(fields, self._header, f"{self._path}, line {number}"), fields
+                fields, where = _parse(self._path, number, line), f"{self._path}, line {number}"
+                record = _record(fields, self._header, where)
+                if record.bodies is not None and record.bodies.betas.size:
+                    betas = record.bodies.betas.shape[1]
+                    if betas != (shape := shape or betas):
+                        raise InputError(f"{where}: bodies of {betas} shape numbers, before they had {shape}")
+                yield record, fields
 
 
 def read_results(path: Path | str) -> tuple[Header, Records]:
@@ -375,11 +386,17 @@ def _header(path: Path, line: bytes) -> Header:
             mode=str(record["mode"]),
             joints3d_names=None if names is None else tuple(names),
             body=None if body is None else (str(body["name"]), str(body["sha256"])),
-            camera=None if camera is None else Camera(**camera),
+            camera=None if camera is None else _camera(**camera),
             run=None if "run" not in record else str(record["run"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}, line 1: the header is not as it should be ({error!r})") from None
+
+
+def _camera(fx: float, fy: float, cx: float, cy: float, origin: str = "given") -> Camera:
+    if not (np.isfinite([fx, fy, cx, cy]).all() and fx > 0 and fy > 0):
+        raise ValueError(f"no camera has fx, fy, cx, cy = {fx:g}, {fy:g}, {cx:g}, {cy:g}")
+    return Camera(fx, fy, cx, cy, origin)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -393,7 +410,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}, line {number}: not JSON ({error})") from None
     if not isinstance(record, dict):
         raise InputError(f"{path}, line {number}: not a JSON object")
@@ -410,7 +427,7 @@ def _record(record: dict[str, Any], header: Header, where: str) -> Record:
             people=_people(people),
             bodies=None if header.joints3d_names is None else _bodies(people, header.joints3d_names),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{where}: not a record of rtpose ({error!r})") from None
 
 
@@ -481,6 +498,8 @@ def _read_arrays(path: Path) -> tuple[Header, Records]:
             raise ValueError("people do not add up to the rows")
         if not len(arrays["people"]) == len(arrays["frame"]) == len(arrays["time"]):
             raise ValueError("frames and times differ in number")
+        if arrays["status"].max(initial=0) >= len(STATUS_NAMES):
+            raise ValueError("a status is none of " + ", ".join(STATUS_NAMES))
         for _ in records:  # what is in the arrays is checked where it is taken out
             pass
     except (KeyError, IndexError, TypeError, ValueError) as error:
