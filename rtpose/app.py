@@ -377,7 +377,7 @@ def _carry_out(work: _Work, settings: Settings, console: Console) -> int:
     finally:
         if work.journal is not None:
             work.journal.close(finished=finished)
-        if second is not None and not finished and second.spool.exists():
+        if second is not None and not finished and second.lasting and second.spool.exists():
             console.print(f"the causal results so far are in {escape(str(second.spool))}", soft_wrap=True)
     if report.ended_early is not None:
         raise report.ended_early

@@ -44,10 +44,11 @@ def fingerprint(source: Path, **said: Any) -> str:
 
 
 def run_of(path: Path) -> str | None:
-    """The fingerprint of the run that a journal is of; None where there is no journal."""
+    """The fingerprint of the run that a journal is of; None where there is no journal, or the disk had no room for it to begin."""
     try:
         with open(path, "rb") as file:
-            return str(json.loads(file.readline())["run"])
+            line = file.readline()
+            return str(json.loads(line)["run"]) if line else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
@@ -65,6 +66,7 @@ class Journal:
         self._lock = threading.Lock()
         self._sources = 0
         self._end = 0
+        self._answered = False
         if resume and path.exists():
             self._begin, self._end = _whole(path)
             os.truncate(path, self._end)
@@ -93,9 +95,9 @@ class Journal:
         return kept
 
     def close(self, *, finished: bool) -> None:
-        """A journal of a finished run is of no more use."""
+        """A journal of a finished run is of no more use, and one without an answer of none at all."""
         os.close(self._file)
-        if finished:
+        if finished or not (self._answered or self._end):
             self.path.unlink(missing_ok=True)
 
     def _append(self, source: int, found: F32) -> None:
@@ -105,6 +107,7 @@ class Journal:
         with self._lock:
             try:
                 os.write(self._file, _ENTRY.pack(source, rows, columns, zlib.crc32(data)) + data)
+                self._answered = True
             except OSError as error:
                 raise RtposeError(f"cannot write {self.path}: {error.strerror}") from None
 

@@ -216,6 +216,23 @@ def test_a_full_disk_is_said(person_clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["refined", "causal"])
+def test_a_full_standard_output_is_said(mode: str, person_clip: Path) -> None:
+    command = [sys.executable, "-m", "rtpose", str(person_clip), "--save", "-", "--lifter", "none"]
+    with open("/dev/full", "w") as full:
+        words = [*command, *(["--causal"] if mode == "causal" else [])]
+        done = subprocess.run(words, cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, text=True)
+    refused(done, "standard output", "space", code=1)
+    assert "results.partial" not in done.stderr  # it is gone
+
+
+def test_refined_results_that_become_no_arrays_stay(person_clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "people.npz.unfinished").symlink_to("/dev/full")
+    done = rtpose_command(person_clip, "--save", tmp_path / "people.npz", "--lifter", "none")
+    refused(done, "people.npz: No space", "kept in", "people.npz.refined", code=1)
+    assert len((tmp_path / "people.npz.refined").read_text().splitlines()) == 31
+
+
+@pytest.mark.parametrize("mode", ["refined", "causal"])
 def test_what_was_written_before_the_disk_was_full_stays(mode: str, person_clip: Path, tmp_path: Path) -> None:
     save = tmp_path / "people.jsonl"
     limited = """

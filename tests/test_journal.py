@@ -87,3 +87,11 @@ def test_a_run_is_known_by_its_file_and_its_settings(tmp_path: Path) -> None:
     (tmp_path / "x.journal").write_bytes(b"something else\n")
     with pytest.raises(InputError, match="no journal"):
         run_of(tmp_path / "x.journal")
+
+
+def test_a_journal_that_says_nothing_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "x.journal"
+    path.touch()  # the disk was full
+    assert run_of(path) is None
+    Journal(path, "run", resume=True).close(finished=False)
+    assert not path.exists()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..body.model import Lifted
+from ..errors import RtposeError
 from ..pipeline import Control, Sink, run
 from ..replay import Player
 from ..settings import Outputs
@@ -56,6 +57,8 @@ class SecondPass:
         self._folder = tempfile.TemporaryDirectory(prefix="rtpose-") if beside is None else None
         if beside is None:
             beside = Path(self._folder.name) / "results" if self._folder is not None else Path()
+        self.lasting = self._folder is None
+        """Whether the spool outlives this process, where it is not finished."""
         self.spool = beside.with_name(beside.name + SPOOL)
         self._lines = beside if beside.suffix.lower() == ".jsonl" else beside.with_name(beside.name + ".refined")
         self.sink = SpoolSink(self.spool, info, Provenance(models, "offline", lifted, run), overwrite=outputs.overwrite)
@@ -66,15 +69,16 @@ class SecondPass:
             summary = self._refine(control)
             if self._overlay is not None:
                 self._draw(self._overlay, control, progress)
-            if self._save is not None and self._save != self._lines:
-                save_arrays(self._lines, self._save)
             if self._print:
-                with open(self._lines, "rb") as lines, suppress(BrokenPipeError):
-                    shutil.copyfileobj(lines, sys.stdout.buffer)
-                    sys.stdout.flush()
-        finally:
+                _print(self._lines)
+        except BaseException:
             if self._save != self._lines:
                 self._lines.unlink(missing_ok=True)
+            raise
+        if self._save != self._lines:
+            if self._save is not None:
+                save_arrays(self._lines, self._save)  # where that fails the lines stay, as it says
+            self._lines.unlink()
         self.spool.unlink()
         self.close()
         return summary
@@ -115,3 +119,13 @@ class SecondPass:
             raise Interrupted
         if report.ended_early is not None:
             raise report.ended_early
+
+
+def _print(lines: Path) -> None:
+    """Copy a file to the standard output."""
+    try:
+        with open(lines, "rb") as file, suppress(BrokenPipeError):
+            shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.flush()
+    except OSError as error:
+        raise RtposeError(f"cannot write to standard output: {error.strerror}") from None

@@ -276,7 +276,7 @@ class ViewerSink:
         return self._picture
 
     def screenshot(self, path: Path) -> None:
-        """Write what is shown as a picture. Raises InputError where that is not possible."""
+        """Write what is shown as a picture. Raises RtposeError where that is not possible."""
         try:
             data = cv2.imencode(path.suffix, cv2.cvtColor(self.picture, cv2.COLOR_RGB2BGR))[1]
             with replacing(path) as file:
@@ -284,7 +284,7 @@ class ViewerSink:
         except cv2.error:
             raise InputError(f"cannot write the screenshot {path}: end its name with .png or .jpg") from None
         except OSError as error:
-            raise InputError(f"cannot write the screenshot {path}: {error.strerror}") from None
+            raise RtposeError(f"cannot write the screenshot {path}: {error.strerror}") from None
 
     def toggle(self) -> None:
         """Meshes become skeletons and the other way round."""
