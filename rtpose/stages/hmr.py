@@ -37,7 +37,7 @@ LOOSE = np.setdiff1d(np.arange(1, 22), ACTIVE)
 HELD, LOOSER = 0.15, 0.5
 """Radians by which a bone may differ from what HMR says when it looks, and by how many more with every second after that."""
 
-FOLLOW = Weights(keypoint=0.008, doubt=0.1, turn=0.07)
+FOLLOW = Weights(keypoint=0.008, doubt=0.1, turn=0.07, agility=0.7)
 """Between looks the keypoints alone say how somebody moves, so they are followed more closely than by the lifter."""
 
 

@@ -112,13 +112,13 @@ class Weights:
     joints' limits. stand: metres, of a foot that stands. steps of Gauss and Newton a frame, and at the first one.
     """
 
-    keypoint: float = 0.009
+    keypoint: float = 0.006
     pixel: float = 1.5
     doubt: float = 1.0
     robust: float = 7.0
     network: float = 0.8
-    turn: float = 0.06
-    agility: float = 0.7
+    turn: float = 0.035
+    agility: float = 0.5
     move: float = 0.08
     damping: float = 0.7
     follow: float = 0.7

@@ -31,7 +31,7 @@ from .samples import Bank, Batch, KeypointErrors, Sampler, SeenSampler, WildBatc
 
 KEEP_EVERY = 500
 """Steps after which state and curve are kept."""
-BATCH, SEEN, WILD = 148, 48, 60
+BATCH, SEEN, WILD = 140, 64, 60
 """Of a step: people of the mocap with made-up errors, people drawn and seen, people of COCO."""
 ABLATIONS = ("wild", "renders", "window", "errors")
 """What training can be told to do without: COCO's people, drawn people, all moments but now, the measured errors."""
@@ -186,7 +186,7 @@ class Data:
             self.wild = WildSampler(read_people(data / "coco_keypoints" / "train2017_people.npz", judged), errors, rng)
         if "renders" not in without:
             make_renders(renders, body, self.bank)
-            self.seen = SeenSampler(read_renders(renders), rng)
+            self.seen = SeenSampler(read_renders(renders), body, rng)
         self._now_only = "window" in without
         tuning = Bank.of([c for c in clips if c.group in TUNING])
         self.check = self._tensors(Sampler(body, tuning, KeypointErrors.load(), np.random.default_rng(1))(4096))

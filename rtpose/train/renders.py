@@ -30,8 +30,9 @@ EVERY = 2
 """Frames of 1/30 s from one moment to the next."""
 MOMENTS = 20
 """Of a sequence."""
-BLOCKS, SEQUENCES = range(12, 20), 100
+BLOCKS, SEQUENCES = range(12, 44), 100
 """Sequences are made in so many blocks of so many."""
+_ARRAYS = ("rays", "confidences", "world", "pelvis", "betas")
 _CLOTHES = ("skin", "hair", "shirt", "trousers", "shoes")
 
 
@@ -150,6 +151,7 @@ class Studio:
             rays,
             confidences,
             np.stack([np.float32(s.people.world) for s in scenes]),
+            np.stack([np.float32(s.people.pelvis) for s in scenes]),
             np.stack([s.people.betas for s in scenes]),
             EVERY,
         )
@@ -231,24 +233,21 @@ def make_renders(folder: Path, body: BodyModel, bank: Bank) -> None:
         sampler = Sampler(body, bank, KeypointErrors.load(), np.random.default_rng([17, block]))
         studio = Studio(sampler, session, model.decoder)
         parts = [studio.sequences(10) for _ in range(SEQUENCES // 10)]
-        rays, confidences, world, betas = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("rays", "confidences", "world", "betas")
-        )
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
         partial = path.with_suffix(".partial.npz")
-        np.savez(partial, rays=rays, confidences=confidences, world=np.float16(world), betas=betas)
+        np.savez(partial, **arrays | {"world": np.float16(arrays["world"])})
         partial.replace(path)
 
 
 def read_renders(folder: Path) -> Seen:
     """What `make_renders` has put into the folder. Raises InputError for a broken file."""
     blocks = [_read_block(folder / f"{block:02d}.npz") for block in BLOCKS]
-    rays, confidences, world, betas = (np.concatenate([block[i] for block in blocks]) for i in range(4))
-    return Seen(rays, confidences, world, betas, EVERY)
+    return Seen(*(np.concatenate(arrays) for arrays in zip(*blocks, strict=True)), EVERY)
 
 
 def _read_block(path: Path) -> list[F32]:
     try:
         file = read_arrays(path)
-        return [np.float32(file[name]) for name in ("rays", "confidences", "world", "betas")]
+        return [np.float32(file[name]) for name in _ARRAYS]
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} holds no drawn people ({error}): delete it, and it is made again") from None

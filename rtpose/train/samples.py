@@ -36,6 +36,8 @@ DIFFICULTY = np.array([0.6, 0.6, 0.6, 0.7, 0.7, 0.8, 0.8, 1.0, 1.0, 1.2, 1.2, 1.
 """Of the 17 keypoints, by how far keypoint networks miss them on average."""
 STEPS = np.rint(np.array(MOMENTS) * FPS).astype(np.int64)
 """`MOMENTS` in frames of the mocap."""
+AS_SEEN = 0.2
+"""Share of the drawn people who are shown to the lifter as they were drawn."""
 STANDING = 0.08
 """Share of people whose legs are out of the picture. They stand straight: what is not seen shall not be made up."""
 
@@ -395,35 +397,97 @@ class Sampler:
 
 class Seen(NamedTuple):
     """Sequences of people as a keypoint network saw them, with the truth: rays (s, t, 17, 2), confidences (s, t, 17), world rotations
-    (s, t, 22, 3, 3) in the camera's frame, betas (s, b); frames apart by `every` of 1/30 s, oldest first."""
+    (s, t, 22, 3, 3) and pelvis (s, t, 3) in the camera's frame, betas (s, b); frames apart by `every` of 1/30 s, oldest first."""
 
     rays: F32
     confidences: F32
     world: F32
+    pelvis: F32
     betas: F32
     every: int
 
 
+class _Change(NamedTuple):
+    """How somebody who was seen is to stand differently: betas (b,); each bone is bent by `bend` (22, 3, 3), the body turned by `turn`
+    (3, 3) before the camera, and farther away by a factor (1,)."""
+
+    betas: F32
+    bend: F64
+    turn: F64
+    farther: F64
+
+
 @compiled
-def _sample_seen(rng: np.random.Generator, people: Seen, batch: Batch) -> None:
-    """Fill a batch, as `_sample` does, from sequences that a network has seen. Half are mirrored."""
+def _look(body: Posable, people: Seen, s: int, t: int, change: _Change, world: F64, rays: F64) -> None:
+    """Write the world rotations (22, 3, 3) of person s at moment t, changed, and where the network would have seen their keypoints
+    (17, 2), had it erred as it did."""
+    local, bones, joints = np.empty((22, 3, 3)), np.empty((22, 3, 3)), np.empty((22, 3))
+    before, after = np.empty((17, 3)), np.empty((17, 3))
+    own, pelvis = np.empty((22, 3)), np.empty(3)
+    for a in range(3):
+        pelvis[a] = people.pelvis[s, t, a]
+    for j in range(22):
+        for a in range(3):
+            for b in range(3):
+                if j == 0:
+                    local[j, a, b] = people.world[s, t, j, a, b]
+                    continue
+                local[j, a, b] = 0.0
+                for d in range(3):
+                    local[j, a, b] += people.world[s, t, body.parents[j], d, a] * people.world[s, t, j, d, b]
+    for side in range(2):
+        betas = people.betas[s] if side == 0 else change.betas
+        for j in range(22):
+            for a in range(3):
+                own[j, a] = body.offsets[j, a]
+                for b in range(len(betas)):
+                    own[j, a] += betas[b] * body.offset_shapes[b, j, a]
+        if side == 1:
+            for j in range(22):
+                local[j] = local[j] @ change.bend[j]
+            local[0] = change.turn @ local[0]
+            pelvis *= change.farther[0]
+        forward_kinematics(body.parents, own, local, pelvis - own[0], bones if side == 0 else world, joints)
+        _place(body, betas, bones if side == 0 else world, joints, before if side == 0 else after)
+    for k in range(17):
+        for a in range(2):
+            erred = people.rays[s, t, k, a] - before[k, a] / max(before[k, 2], 0.3)
+            rays[k, a] = after[k, a] / max(after[k, 2], 0.3) + erred / change.farther[0]
+
+
+@compiled
+def _sample_seen(rng: np.random.Generator, people: Seen, body: Posable, batch: Batch) -> None:
+    """Fill a batch, as `_sample` does, from sequences that a network has seen. Half are mirrored; most stand a little differently, so
+    that the sequences are not learned by heart."""
     back = STEPS // people.every
+    seen = np.zeros((17, 2))
     rays = np.zeros((len(back), 17, 2))
     confidences = np.zeros((len(back), 17))
-    bones = np.empty((22, 3, 3))
+    world, bones = np.empty((22, 3, 3)), np.empty((22, 3, 3))
     turn = np.empty((3, 3))
+    w = np.empty(3)
+    change = _Change(np.empty(people.betas.shape[1], np.float32), np.empty((22, 3, 3)), np.empty((3, 3)), np.ones(1))
     for n in range(len(batch.x)):
         s, now = rng.integers(0, len(people.rays)), rng.integers(0, people.rays.shape[1])
         mirror = rng.random() < 0.5
         jitter = 0.01 * rng.random() ** 2 * np.ptp(people.rays[s, now, :, 1])
-        for m in range(len(back)):
+        strength = 0.0 if rng.random() < AS_SEEN else rng.random()
+        for b in range(len(change.betas)):
+            change.betas[b] = math.sqrt(1 - 0.5 * strength) * people.betas[s, b] + math.sqrt(0.5 * strength) * rng.normal()
+        for j in range(22):
+            for a in range(3):
+                w[a] = 0.25 * strength * STIFF[j] * rng.normal()
+            exp_into(w, change.bend[j])
+        for a in range(3):
+            w[a] = 0.25 * strength * rng.normal()
+        exp_into(w, change.turn)
+        change.farther[0] = math.exp(0.3 * strength * rng.normal())
+        for m in range(len(back) - 1, -1, -1):
+            then = max(now - back[m], 0)
+            _look(body, people, s, then, change, world, seen)
             for k in range(17):
                 source = k if k == 0 or not mirror else (k - 1 if k % 2 == 0 else k + 1)
-                then = max(now - back[m], 0)
-                u, v = (
-                    people.rays[s, then, source, 0] + jitter * rng.normal(),
-                    people.rays[s, then, source, 1] + jitter * rng.normal(),
-                )
+                u, v = seen[source, 0] + jitter * rng.normal(), seen[source, 1] + jitter * rng.normal()
                 rays[m, k, 0], rays[m, k, 1] = -u if mirror else u, v
                 sure = people.confidences[s, then, source]
                 confidences[m, k] = sure if now >= back[m] and sure >= 0.15 else 0.0
@@ -432,12 +496,12 @@ def _sample_seen(rng: np.random.Generator, people: Seen, batch: Batch) -> None:
         features_into(rays, confidences, batch.x[n], turn)
         for k in range(17):
             batch.seen[n, k] = confidences[0, k]
-        batch.betas[n] = people.betas[s]
+        batch.betas[n] = change.betas
         for j in range(22):
             source = MIRRORED[j] if mirror else j
             for a in range(3):
                 for b in range(3):
-                    bones[j, a, b] = people.world[s, now, source, a, b]
+                    bones[j, a, b] = world[source, a, b]
                     if mirror and (a == 0) != (b == 0):
                         bones[j, a, b] = -bones[j, a, b]
         _turned(turn, bones, batch.world[n])
@@ -446,12 +510,12 @@ def _sample_seen(rng: np.random.Generator, people: Seen, batch: Batch) -> None:
 class SeenSampler:
     """Batches, as `Sampler` gives them, of people whom a keypoint network has really seen."""
 
-    def __init__(self, people: Seen, rng: np.random.Generator) -> None:
-        self.people, self.rng = people, rng
+    def __init__(self, people: Seen, body: BodyModel, rng: np.random.Generator) -> None:
+        self.people, self.rng, self._posable = people, rng, Posable.of(body)
 
     def __call__(self, n: int) -> Batch:
         batch = Batch.empty(n, self.people.betas.shape[1])
-        _sample_seen(self.rng, self.people, batch)
+        _sample_seen(self.rng, self.people, self._posable, batch)
         return batch
 
 

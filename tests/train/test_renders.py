@@ -37,7 +37,7 @@ def test_the_network_sees_drawn_people_where_they_are(studio: Studio) -> None:
     sure = seen.confidences[:, 1:] > 0.5
     assert sure.mean() > 0.5
     assert np.median(step[sure]) < 0.05, "walkers move little in a fifteenth of a second"
-    x, world, _, confidences = SeenSampler(seen, np.random.default_rng(0))(50)
+    x, world, _, confidences = SeenSampler(seen, load_body(), np.random.default_rng(0))(50)
     assert np.isfinite(x).all()
     np.testing.assert_allclose(world @ np.swapaxes(world, -1, -2), np.broadcast_to(np.eye(3), world.shape), atol=2e-3)
     np.testing.assert_array_equal((confidences > 0), x[:, 2:51:3] > 0)
