@@ -23,7 +23,7 @@ from .smooth import smooth
 REVERSED = 0.3
 """What the network's answer is worth that sees the motion backwards, from the future, against that from the past: it was trained on motion
 as it goes."""
-FIT = Weights(keypoint=0.01, network=0.9)
+FIT = Weights(keypoint=0.008, network=0.9)
 """Keypoints that are smoothed with the future known are worth more than those of the causal pass."""
 
 
