@@ -20,10 +20,10 @@ from ..stages.lift import ABOVE, SAID, Lifter, Network, Said, Weights, ask, no_b
 from ..types import F32, F64, I64
 from .smooth import smooth
 
-REVERSED = 0.3
+REVERSED = 0.5
 """What the network's answer is worth that sees the motion backwards, from the future, against that from the past: it was trained on motion
 as it goes."""
-FIT = Weights(keypoint=0.008, network=0.9)
+FIT = Weights(keypoint=0.007, network=0.9, steps=4)
 """Keypoints that are smoothed with the future known are worth more than those of the causal pass."""
 
 
@@ -36,10 +36,10 @@ class Strengths:
     which the last fit may turn a bone, stay: metres by which it may move the body, so that feet stand within `stand` metres.
     """
 
-    said: float = 2.0
-    pose: float = 4.0
-    depth: float = 2.0
-    near: float = 0.1
+    said: float = 2.5
+    pose: float = 3.5
+    depth: float = 1.5
+    near: float = 0.2
     hold: float = 0.05
     stay: float = 0.03
     stand: float = 0.01
