@@ -177,7 +177,8 @@ def make(
 ) -> tuple[Detector, KeypointEstimator]:
     """The stages as a video run has them, with what is not None changed."""
     seen, joints = find("nanodet", "detector"), find("movenet-thunder", "keypoints")
-    session = open_session(seen.path, precision=precision, threads=1)
+    # As in a run: the keypoint network alone has an int8 form.
+    session = open_session(seen.path, precision="auto" if precision == "int8" else precision, threads=1)
     detector = Detector(session, seen.decoder, every=frames_between(rate), calm=calm, **_chosen(threshold=threshold, size=size))
     session = open_session(joints.path, precision=precision, threads=1)
     return detector, KeypointEstimator(session, joints.decoder, **_chosen(crop=crop))
@@ -298,7 +299,7 @@ def _cell(value: Any) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=("val2017", "train2017"), default="val2017")
-    parser.add_argument("--precision", default="auto", help="one or more of auto, f32, bf16, f16; with commas")
+    parser.add_argument("--precision", default="auto", help="one or more of auto, f32, bf16, f16, int8; with commas")
     parser.add_argument("--threshold", default="", help="least scores of the detector, with commas")
     parser.add_argument("--crop", default="", help="sides of the crop over those of the box, with commas")
     parser.add_argument("--size", default="", help="longer sides of the detector's input in px, with commas")
