@@ -242,12 +242,12 @@ def make_renders(folder: Path, body: BodyModel, bank: Bank) -> None:
 def read_renders(folder: Path) -> Seen:
     """What `make_renders` has put into the folder. Raises InputError for a broken file."""
     blocks = [_read_block(folder / f"{block:02d}.npz") for block in BLOCKS]
-    return Seen(*(np.concatenate(arrays) for arrays in zip(*blocks, strict=True)), EVERY)
+    return Seen(**{name: np.concatenate([block[name] for block in blocks]) for name in _ARRAYS}, every=EVERY)
 
 
-def _read_block(path: Path) -> list[F32]:
+def _read_block(path: Path) -> dict[str, F32]:
     try:
         file = read_arrays(path)
-        return [np.float32(file[name]) for name in _ARRAYS]
+        return {name: np.float32(file[name]) for name in _ARRAYS}
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} holds no drawn people ({error}): delete it, and it is made again") from None

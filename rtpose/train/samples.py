@@ -484,7 +484,7 @@ def _sample_seen(rng: np.random.Generator, people: Seen, body: Posable, batch: B
         change.farther[0] = math.exp(0.3 * strength * rng.normal())
         for m in range(len(back) - 1, -1, -1):
             then = max(now - back[m], 0)
-            _look(body, people, s, then, change, world, seen)
+            _look(body, people, int(s), then, change, world, seen)
             for k in range(17):
                 source = k if k == 0 or not mirror else (k - 1 if k % 2 == 0 else k + 1)
                 u, v = seen[source, 0] + jitter * rng.normal(), seen[source, 1] + jitter * rng.normal()
