@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from rtpose.body.camera import Camera
 from rtpose.body.raster import depth_buffer, draw_mesh
-from rtpose.errors import InputError
+from rtpose.errors import InputError, RtposeError
 from rtpose.pipeline import run
 from rtpose.render import colour_of, draw
 from rtpose.sinks.viewer import Orbit, Scene, ViewerSink
@@ -252,7 +252,7 @@ def test_screenshots_that_cannot_be(walkers: Walkers, viewer: ViewerSink, tmp_pa
     viewer.write(walkers.result(0))
     with pytest.raises(InputError, match=r"end its name with \.png"):
         viewer.screenshot(tmp_path / "shot.psd2")
-    with pytest.raises(InputError, match=r"nowhere/shot\.png: No such"):
+    with pytest.raises(RtposeError, match=r"nowhere/shot\.png: No such"):
         viewer.screenshot(tmp_path / "nowhere" / "shot.png")
     (tmp_path / "mine.png").write_bytes(b"")
     for name, said in (("shot.psd", "should end in"), ("nowhere/shot.png", "no such folder"), ("mine.png", "exists")):
