@@ -31,8 +31,9 @@ SNUG = 0.5
 """From this IoU of the box with the extent of the pose in it the two are taken for the same person's."""
 
 DOUBT, STRANGE = 0.3, 0.1
-"""What the pose of somebody is worth in whose box somebody else's was found: the person's own as it was a moment ago, and long ago, or
-that of somebody else, if no other was ever seen. The latter is not enough to draw it, or for a body."""
+"""What the pose of somebody is worth in whose box somebody else's was found: the person's own as it was a moment ago; and, in a stream,
+as it was long ago, or that of somebody else, if no other was ever seen. The latter is not enough to draw it, or for a body: somebody who
+stays hidden would lie on whoever is in front, frame after frame."""
 
 FADE = 0.3
 """Seconds in which the worth of a pose that is not seen any more falls to 1/e."""
@@ -116,9 +117,9 @@ class _Person:
         """Whether no pose of the person's own was ever seen."""
         return self.posed == -math.inf
 
-    def worth(self, time: float) -> float:
+    def worth(self, time: float, independent: bool) -> float:
         """What the pose is worth where that of somebody else is seen."""
-        return max(DOUBT * math.exp((self.posed - time) / FADE), STRANGE)
+        return DOUBT if independent else max(DOUBT * math.exp((self.posed - time) / FADE), STRANGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +248,7 @@ class Tracker:
             np.array([person.box for person, _ in shown], np.float32).reshape(-1, 4),
             scores[mine],
             np.array([person.keypoints for person, _ in shown], np.float32).reshape(-1, *keypoints.shape[1:]),
-            np.array([person.worth(time) if borrowed[m] else 1 for person, m in shown], np.float32),
+            np.array([person.worth(time, independent) if borrowed[m] else 1 for person, m in shown], np.float32),
         )
 
     def _with_detections(self, looks: list[_Look], detections: Boxes, independent: bool) -> list[_Look]:
