@@ -166,7 +166,7 @@ def track(
         str,
         Parameter(
             group=NETWORKS,
-            help="auto, f32, bf16, int8 (the keypoint network, at .006 of AR; the detector as auto), or f16 on a GPU. auto is bf16 where"
+            help="auto, f32, bf16, int8 (the keypoint network, at .002 of AR; the detector as auto), or f16 on a GPU. auto is bf16 where"
             " the processor computes it natively, for hmr f32.",
         ),
     ] = "auto",
