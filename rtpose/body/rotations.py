@@ -89,6 +89,21 @@ def _log_all(r: F64, w: F64) -> None:
         log_into(r[i], w[i])
 
 
+@compiled
+def _upright_all(six: F64, r: F64) -> None:
+    for i in range(len(six)):
+        a, b = six[i, :3], six[i, 3:]
+        length = math.sqrt(a[0] * a[0] + a[1] * a[1] + a[2] * a[2])
+        x, y, z = a[0] / length, a[1] / length, a[2] / length
+        along = x * b[0] + y * b[1] + z * b[2]
+        u, v, w = b[0] - along * x, b[1] - along * y, b[2] - along * z
+        length = math.sqrt(u * u + v * v + w * w)
+        u, v, w = u / length, v / length, w / length
+        r[i, 0, 0], r[i, 1, 0], r[i, 2, 0] = x, y, z
+        r[i, 0, 1], r[i, 1, 1], r[i, 2, 1] = u, v, w
+        r[i, 0, 2], r[i, 1, 2], r[i, 2, 2] = y * w - z * v, z * u - x * w, x * v - y * u
+
+
 def to_matrix(axis_angle: Any) -> F64:
     """Axis-angle (..., 3) in radians -> matrices (..., 3, 3)."""
     w = np.ascontiguousarray(axis_angle, np.float64)
@@ -113,8 +128,7 @@ def to_six(matrices: Any) -> F64:
 
 def from_six(six: Any) -> F64:
     """Six numbers (..., 6), not nearly parallel halves -> the nearest matrices (..., 3, 3) by Gram and Schmidt."""
-    numbers = np.asarray(six, np.float64)
-    first = numbers[..., :3] / np.linalg.norm(numbers[..., :3], axis=-1, keepdims=True)
-    second = numbers[..., 3:] - (first * numbers[..., 3:]).sum(-1, keepdims=True) * first
-    second = second / np.linalg.norm(second, axis=-1, keepdims=True)
-    return np.stack([first, second, np.cross(first, second)], -1)
+    numbers = np.ascontiguousarray(six, np.float64)
+    matrices = np.empty((*numbers.shape[:-1], 3, 3))
+    _upright_all(numbers.reshape(-1, 6), matrices.reshape(-1, 3, 3))
+    return matrices
