@@ -31,7 +31,7 @@ Stage = Callable[[Result], Result]
 PATIENCE = 3.0
 """Seconds that a source has to heed `close` before the run ends without it."""
 
-SLACK, WAITING = 0.07, 8
+SLACK, WAITING = 0.12, 8
 """Seconds of age up to which frames of a live run are let in one after the other, so that a moment of much work costs none; where the
 first that waits is older the machine cannot keep up, and the newest alone is let in. No more than so many wait."""
 
