@@ -31,6 +31,7 @@ tiny (float[n,3] a, float[n,3] b) => (float[n,3] total, float[n,3] product) {
 NANODET = models()["nanodet"].path
 PROCESSOR = ["openvino", "onnxruntime"]
 THUNDER = models()["movenet-thunder"].path
+LIFTER = models()["lifter"].path
 POSENET = models()["posenet"].path
 
 Opener = Callable[..., Session]
@@ -214,6 +215,15 @@ def test_openvino_gives_the_same_bits_alone_and_in_company() -> None:
     together = session({"image": crops})["keypoints"]
     for i in range(3):
         np.testing.assert_array_equal(session({"image": crops[i : i + 1]})["keypoints"][0], together[i])
+
+
+def test_openvino_says_the_same_of_vectors_one_by_one_and_two_by_two() -> None:
+    session = open_session(LIFTER, backend="openvino", precision="f32", threads=1)
+    shown = np.random.default_rng(0).normal(0, 0.5, (6, 256)).astype(np.float32)
+    pairs = session({"keypoints": shown})
+    for row in range(6):
+        for name, said in session({"keypoints": shown[row : row + 1]}).items():
+            np.testing.assert_allclose(pairs[name][row], said[0], atol=1e-4)
 
 
 def test_openvino_keeps_compiled_networks(tmp_path: Path) -> None:
