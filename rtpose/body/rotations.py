@@ -90,7 +90,7 @@ def _log_all(r: F64, w: F64) -> None:
 
 
 @compiled
-def _upright_all(six: F64, r: F64) -> None:
+def _from_six_all(six: F64, r: F64) -> None:
     for i in range(len(six)):
         a, b = six[i, :3], six[i, 3:]
         length = math.sqrt(a[0] * a[0] + a[1] * a[1] + a[2] * a[2])
@@ -130,5 +130,5 @@ def from_six(six: Any) -> F64:
     """Six numbers (..., 6), not nearly parallel halves -> the nearest matrices (..., 3, 3) by Gram and Schmidt."""
     numbers = np.ascontiguousarray(six, np.float64)
     matrices = np.empty((*numbers.shape[:-1], 3, 3))
-    _upright_all(numbers.reshape(-1, 6), matrices.reshape(-1, 3, 3))
+    _from_six_all(numbers.reshape(-1, 6), matrices.reshape(-1, 3, 3))
     return matrices

@@ -24,7 +24,7 @@ REVERSED = 0.5
 """What the network's answer is worth that sees the motion backwards, from the future, against that from the past: it was trained on motion
 as it goes."""
 FIT = Weights(keypoint=0.007, network=0.9, steps=4)
-"""Keypoints that are smoothed with the future known are worth more than those of the causal pass."""
+"""For keypoints that are smoothed with the future known; chosen on the `tuning` split, as those of the causal pass."""
 
 
 @dataclass(frozen=True)

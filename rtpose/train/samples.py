@@ -182,11 +182,7 @@ def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, sta
         exp_into(w, noise[j])
     for b in range(len(betas)):
         betas[b] = rng.normal()
-    for j in range(22):
-        for a in range(3):
-            own[j, a] = body.offsets[j, a]
-            for b in range(len(betas)):
-                own[j, a] += betas[b] * body.offset_shapes[b, j, a]
+    _offsets(body, betas, own)
     _camera_rotation(rng, c)
     distance = math.exp(0.55 + 2.0 * rng.random()) if rng.random() < 0.85 else math.exp(2.5 + 1.6 * rng.random())
     aside_x, aside_y = 0.05 * rng.normal(), 0.05 * rng.normal()
@@ -224,6 +220,16 @@ def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, sta
         pelvis[m, 2] += distance
         forward_kinematics(body.parents, own, local, pelvis[m] - own[0], out.world[m], joints)
         _place(body, betas, out.world[m], joints, out.places[m])
+
+
+@compiled
+def _offsets(body: Posable, betas: F32, own: F64) -> None:
+    """Write the offsets (22, 3) of the joints from their parents in a body of this shape."""
+    for j in range(22):
+        for a in range(3):
+            own[j, a] = body.offsets[j, a]
+            for b in range(len(betas)):
+                own[j, a] += betas[b] * body.offset_shapes[b, j, a]
 
 
 @compiled
@@ -437,11 +443,7 @@ def _look(body: Posable, people: Seen, s: int, t: int, change: _Change, world: F
                     local[j, a, b] += people.world[s, t, body.parents[j], d, a] * people.world[s, t, j, d, b]
     for side in range(2):
         betas = people.betas[s] if side == 0 else change.betas
-        for j in range(22):
-            for a in range(3):
-                own[j, a] = body.offsets[j, a]
-                for b in range(len(betas)):
-                    own[j, a] += betas[b] * body.offset_shapes[b, j, a]
+        _offsets(body, betas, own)
         if side == 1:
             for j in range(22):
                 local[j] = local[j] @ change.bend[j]
