@@ -155,7 +155,7 @@ def fit_presence(detector: Detector, estimator: KeypointEstimator, split: str) -
     for picture in pictures(split):
         image = read_picture(picture.path)
         found = detector.detect(image)
-        poses = estimator.estimate(image, found.xyxy, twice=len(found))
+        poses = estimator.estimate(image, found.xyxy, new=len(found), again=lambda poses: np.arange(len(poses)))
         snug, sights = fit(found.xyxy, poses), poses[:, :, 2].mean(axis=1)
         kept, _ = distinct(poses, found.xyxy, np.argsort(-(snug + sights + found.scores / 2), kind="stable"))
         for k in kept.tolist():

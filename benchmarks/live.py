@@ -159,6 +159,7 @@ def measure(clip: Path, port: int, options: argparse.Namespace) -> dict[str, obj
         "mean_stage_ms": {s.name: round(1e3 * s.compute / s.calls, 2) for s in report.stages if s.calls},
         "age_ms": {f"p{p}": round(1e3 * float(np.percentile(ages, p)), 1) for p in (50, 95, 99)},
         "age_bound_ms": round(2e3 * total, 1),
+        "age_p95_ms_by_tenth": [round(1e3 * float(np.percentile(part, 95)), 1) for part in np.array_split(ages, 10)],
         "memory_mb": [round(m / 1e6) for m in watch.memory[:: max(1, len(watch.memory) // 10)]],
     }
     if outage:

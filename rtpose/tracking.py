@@ -38,6 +38,10 @@ stays hidden would lie on whoever is in front, frame after frame."""
 FADE = 0.3
 """Seconds in which the worth of a pose that is not seen any more falls to 1/e."""
 
+UNLIKELY = 0.15
+"""Chance of being there after one look below which another one is not worth its time: of the 448 and 473 people reported in the pictures
+of train2017 and val2017 none had less, and 47 % of those who were looked at."""
+
 REFUSAL = 1.0
 """Seconds for which a place where the detector saw somebody, and the keypoints nobody, is not looked at again."""
 
@@ -192,6 +196,18 @@ class Tracker:
         self._looks = places[: self.people]
         new = sum(look.person is None for look in self._looks)
         return np.array([look.box for look in self._looks], np.float32).reshape(-1, 4), new
+
+    def promising(self, keypoints: F32, longer: int) -> I64:
+        """The rows of those whom only the detector saw and who may be somebody, by the poses (m, 17, 3) that a first look found in the
+        boxes of `look`; longer: longer side of the picture in px."""
+        rows = np.array([m for m, look in enumerate(self._looks) if look.person is None], np.int64)
+        boxes = np.array([self._looks[m].box for m in rows], np.float32).reshape(-1, 4)
+        snug, sights = fit(boxes, keypoints[rows]), keypoints[rows, :, 2].mean(axis=1)
+        chances = [
+            presence(self._looks[m].support, sight, close, box, longer)
+            for m, sight, close, box in zip(rows.tolist(), sights.tolist(), snug.tolist(), boxes, strict=True)
+        ]
+        return rows[np.array(chances) >= UNLIKELY]
 
     def update(self, time: float, keypoints: F32, colours: F32, size: tuple[int, int], *, independent: bool = False) -> Tracked:
         """Take the poses (m, 17, 3) found in the boxes that `look` gave, in a picture of size (h, w); return who is there.

@@ -25,6 +25,7 @@ from rtpose.stages.keypoints import (
     agree,
     calibrate,
     clothes,
+    nobody,
     predicted,
     square_crops,
 )
@@ -64,8 +65,8 @@ def run(
 
 
 def test_keypoints_are_where_they_are_seen(make: Callable[..., KeypointEstimator], astronaut: Image) -> None:
-    for twice in (0, 1):
-        pose = make().estimate(astronaut, BOX, twice=twice)[0]
+    for again in (nobody, lambda _: np.zeros(1, np.int64)):
+        pose = make().estimate(astronaut, BOX, new=1, again=again)[0]
         assert np.hypot(*(pose[0, :2] - NOSE)) < 12
         for joint, place in ((1, EYES[0]), (2, EYES[1]), (5, SHOULDERS[0]), (6, SHOULDERS[1])):
             assert np.hypot(*(pose[joint, :2] - place)) < (12 if joint < 5 else 35)
@@ -101,9 +102,10 @@ def test_a_slender_box_costs_fewer_columns_and_shows_the_same_joints(
 
 def test_people_in_a_batch_are_as_if_alone(make: Callable[..., KeypointEstimator], astronaut: Image) -> None:
     boxes = np.concatenate([BOX, BOX + 15, BOX - 15])
-    together = make().estimate(astronaut, boxes, twice=1)
-    alone = [make().estimate(astronaut, box[None], twice=k // 2)[0] for k, box in enumerate(boxes)]
-    np.testing.assert_allclose(together, np.stack(alone), atol=1e-3)
+    together = make().estimate(astronaut, boxes, new=1, again=lambda _: np.array([2]))
+    alone = [make().estimate(astronaut, box[None]) for box in boxes[:2]]
+    alone.append(make().estimate(astronaut, boxes[2:], new=1, again=lambda _: np.array([0])))
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-3)
     assert make().estimate(astronaut, np.zeros((0, 4), np.float32)).shape == (0, 17, 3)
 
 

@@ -23,7 +23,7 @@ from ..journal import Answer
 from ..scope import Rect
 from ..types import F32, U8, Boxes, Result
 from . import yolo
-from .calm import Calm
+from .calm import Calm, halved
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -169,11 +169,7 @@ class Detector:
             self._input = np.full((1, height, width, 3), self._decoder.fill, np.uint8)
             self._placed = (top, left, h, w)
         inside = self._input[0, top : top + h, left : left + w]
-        whole = int(1 / scale)
-        if whole > 1:  # averaging over whole pixels is ten times as fast as over parts of them; the rest can be interpolated
-            less = max(1, image.shape[1] // whole), max(1, image.shape[0] // whole)
-            image = np.asarray(cv2.resize(image, less, interpolation=cv2.INTER_AREA), np.uint8)
-        cv2.resize(image, (w, h), dst=inside, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(halved(image, max(h, w)), (w, h), dst=inside, interpolation=cv2.INTER_LINEAR)
         return scale, left, top
 
     def _canvas(self, image: U8) -> tuple[int, int]:

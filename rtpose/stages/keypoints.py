@@ -57,6 +57,11 @@ _NOBODY = np.zeros((0, 17, 3), np.float32)
 _NOTHING = np.zeros((0, 3, 3), np.float32)
 
 
+def nobody(keypoints: F32) -> I64:
+    """No row."""
+    return np.zeros(0, np.int64)
+
+
 class KeypointEstimator:
     """A keypoint network around a session, and the stage that keeps identities.
 
@@ -93,7 +98,7 @@ class KeypointEstimator:
         self._calibration = CALIBRATIONS[decoder]
         self._crop = crop
         self.twice = True
-        """Whether newcomers are looked at twice; may be changed from another thread, as may `every`."""
+        """Whether newcomers who may be somebody are looked at twice; may be changed from another thread, as may `every`."""
         self.every = every
         self._seen: deque[Seen] = deque(maxlen=2)
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
@@ -121,7 +126,9 @@ class KeypointEstimator:
         if len(boxes) == 0:
             self.tracker.update(frame.time, _NOBODY, _NOTHING, (frame.height, frame.width))
             return People.none()
-        keypoints = self.estimate(frame.image, boxes, twice=new if self.twice else 0)
+        longer = max(frame.height, frame.width)
+        again = partial(self.tracker.promising, longer=longer) if self.twice else nobody
+        keypoints = self.estimate(frame.image, boxes, new=new, again=again)
         colours = clothes(self._batch, self._shares)
         who = self.tracker.update(frame.time, keypoints, colours, (frame.height, frame.width), independent=frame.independent)
         raw = who.poses
@@ -135,29 +142,27 @@ class KeypointEstimator:
             status[who.worth < 1] = Status.PREDICTED
         return People(who.ids, inside, who.scores, sure, status, raw)
 
-    def estimate(self, image: U8, boxes: F32, *, twice: int = 0) -> F32:
+    def estimate(self, image: U8, boxes: F32, *, new: int = 0, again: Callable[[F32], I64] = nobody) -> F32:
         """Keypoints (n, 17, 3) px, with the network's own confidence, of the person in each box (n, 4) px of the picture.
 
-        The crops are black beyond the picture's border. The last `twice` of the boxes are looked at mirrored, too, and where the two
-        looks agree they are averaged: that costs as much again, and lifts AR by .01.
+        The crops are black beyond the picture's border. The last `new` boxes are looked at whole; then those (by their rows) that
+        `again` chooses by the keypoints once more, mirrored, and where the two looks agree they are averaged: that costs as much again,
+        and lifts AR by .01.
         """
         count, side = len(boxes), self._batch.shape[1]
-        if count + twice > len(self._batch):
-            self._batch = np.empty((count + twice, side, side, 3), np.uint8)
+        if count > len(self._batch):
+            self._batch = np.empty((count, side, side, 3), np.uint8)
         squares = square_crops(boxes, self._crop)
         for k in range(count):
             cut(image, squares[k], self._batch[k])
-        for k in range(count, count + twice):
-            cv2.flip(self._batch[k - twice], 1, dst=self._batch[k])
         widths = self._widths(boxes, squares)
-        widths[count - twice :] = side  # whether somebody is there is decided on all of the crop
-        found = self._answer(np.concatenate([widths, widths[count - twice :]])).reshape(-1, 17, 3)
-        self._shares = found[:count]
-        if twice:
-            agree(self._shares[count - twice :], found[count:])
-        keypoints: F32 = self._shares.copy()
-        keypoints[:, :, :2] = squares[:, None, :2] + (keypoints[:, :, :2] - np.float32(0.5)) * squares[:, None, 2:]
-        return keypoints
+        widths[count - new :] = side  # whether somebody is there is decided on all of the crop
+        self._shares = self._answer((self._batch[:count], widths)).reshape(-1, 17, 3)
+        if new and len(rows := again(_placed(self._shares, squares))):
+            first, turned = self._shares[rows], np.ascontiguousarray(self._batch[rows][:, :, ::-1])
+            agree(first, self._answer((turned, np.full(len(rows), side))).reshape(-1, 17, 3))
+            self._shares[rows] = first
+        return _placed(self._shares, squares)
 
     def _widths(self, boxes: F32, squares: F32) -> I64:
         """How many columns (n,) of each box's crop are worth looking at."""
@@ -173,13 +178,14 @@ class KeypointEstimator:
             widths[(iou(seen, boxes) > 0).sum(axis=1) > 1] = side
         return widths
 
-    def _infer(self, widths: I64) -> F32:
-        """The poses (n, 17, 3) in the first crops of the batch, in shares of them, seen in their middle columns alone."""
-        side = self._batch.shape[1]
+    def _infer(self, asked: tuple[U8, I64]) -> F32:
+        """The poses (n, 17, 3) in crops (n, s, s, 3), in shares of them, seen in so many (n,) of their middle columns alone."""
+        crops, widths = asked
+        side = crops.shape[1]
         found = np.empty((len(widths), 17, 3), np.float32)
         for width in np.unique(widths).tolist():
             rows, left = np.flatnonzero(widths == width), (side - width) // 2
-            found[rows] = self._decode(self.session({"image": self._batch[rows, :, left : left + width]}))
+            found[rows] = self._decode(self.session({"image": crops[rows, :, left : left + width]}))
         return found
 
 
@@ -215,6 +221,13 @@ def predicted(time: float, *seen: Seen) -> People:
         boxes[i] += np.tile(mean, 2)
     status = np.full_like(people.status, Status.PREDICTED)
     return People(people.ids, boxes, people.scores, keypoints, status, raw)
+
+
+def _placed(shares: F32, squares: F32) -> F32:
+    """Poses (n, 17, 3) in shares of their crops -> in px of the picture."""
+    keypoints: F32 = shares.copy()
+    keypoints[:, :, :2] = squares[:, None, :2] + (shares[:, :, :2] - np.float32(0.5)) * squares[:, None, 2:]
+    return keypoints
 
 
 def square_crops(boxes: F32, scale: float) -> F32:
