@@ -27,13 +27,14 @@ class Calm:
         self._picture: F32 = np.zeros((0, 0), np.float32)
         self._scale = 1.0
         self._boxes: F32 = np.zeros((0, 4), np.float32)
-        self._steady = False
+        self.steady = False
+        """Whether the last two looks found the same people."""
         self._time = -np.inf
 
     def lasts(self, image: U8, time: float) -> bool:
         """Whether the last two looks found the same people, not long before `time` (s), and the picture (h, w, 3) has changed since
         only where they are."""
-        if not self._steady or time - self._time >= LONGEST:
+        if not self.steady or time - self._time >= LONGEST:
             return False
         picture, _ = _small(image)
         if picture.shape != self._picture.shape:
@@ -49,7 +50,7 @@ class Calm:
     def looked(self, image: U8, time: float, boxes: F32) -> None:
         """The detector has found people in boxes (n, 4) px of the picture."""
         known = iou(boxes, self._boxes) >= SAME
-        self._steady = len(boxes) == len(self._boxes) and bool(known.any(axis=1).all()) and bool(known.any(axis=0).all())
+        self.steady = len(boxes) == len(self._boxes) and bool(known.any(axis=1).all()) and bool(known.any(axis=0).all())
         self._picture, self._scale = _small(image)
         self._boxes, self._time = boxes, time
 

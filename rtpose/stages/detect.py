@@ -45,6 +45,12 @@ class Decoder:
     decode: Callable[[Outputs, tuple[int, int], float], tuple[F32, F32]]
 
 
+PATIENCE = 0.25
+"""Seconds between looks at people of whom the last two looks were alike. Whoever comes in is to be reported within .3 s."""
+
+CLEAR = 0.3
+"""Score from which somebody counts when two looks are compared: weaker finds come and go."""
+
 GAP = 0.5
 """Seconds without a frame after which the detector looks again in any case."""
 
@@ -67,7 +73,8 @@ class Detector:
     dropped ones count), see `frames_between`. threshold: least score of a person; overlap: of two boxes with a greater IoU the
     worse one goes (None: what suits the network). size: the longer side of the input in px where the network leaves that free.
     parts: which it looks at, from width and height of a picture: the first all around, which holds the others, if there are any.
-    calm: skip looks while nothing moves but the people found, see `rtpose.stages.calm`.
+    calm: while the last two looks found the same people, wait for `patience` frames, and skip looks while nothing moves but them, see
+    `rtpose.stages.calm`.
     keep: see `rtpose.journal`. Raises InputError for an unknown decoder.
     """
 
@@ -79,6 +86,7 @@ class Detector:
         decoder: str = "nanodet",
         *,
         every: int = 1,
+        patience: int = 1,
         threshold: float | None = None,
         overlap: float | None = None,
         size: int = 416,
@@ -91,7 +99,7 @@ class Detector:
             raise InputError(f"unknown detector format {kind!r}: choose one of {', '.join(DECODERS)}")
         if every < 1:
             raise InputError(f"the detector cannot look at every {every}-th frame: give 1 or more")
-        self.every = every
+        self.every, self.patience = every, patience
         self.session = session
         self._decoder = DECODERS[kind](decoder)
         self.threshold = self._decoder.threshold if threshold is None else threshold
@@ -112,7 +120,8 @@ class Detector:
         frame = result.frame
         gap = frame.time - self._time > GAP
         self._time = frame.time
-        if not frame.independent and not gap and frame.index - self._looked < self.every:
+        wait = max(self.every, self.patience) if self._calm and self._calm.steady else self.every
+        if not frame.independent and not gap and frame.index - self._looked < wait:
             return result
         self._looked = frame.index
         if self._calm is None or frame.independent:
@@ -120,7 +129,7 @@ class Detector:
         if not gap and self._calm.lasts(frame.image, frame.time):
             return result
         found = self.detect(frame.image)
-        self._calm.looked(frame.image, frame.time, found.xyxy)
+        self._calm.looked(frame.image, frame.time, found.xyxy[found.scores >= CLEAR])
         return replace(result, detections=found)
 
     def detect(self, image: U8) -> Boxes:

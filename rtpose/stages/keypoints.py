@@ -67,7 +67,8 @@ class KeypointEstimator:
 
     session takes `image` (n, s, s, 3) uint8 RGB for any n; if its width is free, also the middle columns of such crops.
     max_people: at most so many people are looked at in a frame. every: people are looked at in every so-many-th frame, and where the
-    detector has looked; in between they are moved on as they moved last, and marked as predicted. keep: see `rtpose.journal`.
+    detector has looked; in between they are moved on as they moved last, and marked as predicted. follow: a cheaper form of the network,
+    for people who were seen before. keep: see `rtpose.journal`.
     Raises InputError for an unknown decoder.
     """
 
@@ -81,6 +82,7 @@ class KeypointEstimator:
         max_people: int = 40,
         crop: float = CROP,
         every: int = 1,
+        follow: Session | None = None,
         keep: Callable[[Answer], Answer] = lambda answer: answer,
     ) -> None:
         if decoder not in DECODERS:
@@ -91,7 +93,7 @@ class KeypointEstimator:
         if side is None:
             raise ValueError("a keypoint network's input must have a fixed size")
         self.tracker = Tracker(people=max_people)
-        self.session = session
+        self.session, self._follow = session, follow or session
         self._decode = DECODERS[decoder]
         # Not a bound method: a stage that holds itself would keep its network in memory until the garbage collector comes by.
         self._answer = keep(partial(type(self)._infer, cast("KeypointEstimator", weakref.proxy(self))))
@@ -102,10 +104,11 @@ class KeypointEstimator:
         self.every = every
         self._seen: deque[Seen] = deque(maxlen=2)
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
-        self._narrow = session.inputs["image"][0][2] is None
+        self._narrow = self._follow.inputs["image"][0][2] is None
         # So that nothing is compiled while somebody waits: every width, for somebody alone and for as many as run side by side.
         for share in (1.0, *(share for _, share in NARROW)) if self._narrow else (1.0,):
-            session({"image": np.zeros((max(session.threads, 1), side, round(share * side), 3), np.uint8)})
+            self._follow({"image": np.zeros((max(session.threads, 1), side, round(share * side), 3), np.uint8)})
+        session({"image": np.zeros((max(session.threads, 1), side, side, 3), np.uint8)})
         self._shares: F32 = _NOBODY  # the last poses, in shares of their crops
 
     def __call__(self, result: Result) -> Result:
@@ -157,10 +160,10 @@ class KeypointEstimator:
             cut(image, squares[k], self._batch[k])
         widths = self._widths(boxes, squares)
         widths[count - new :] = side  # whether somebody is there is decided on all of the crop
-        self._shares = self._answer((self._batch[:count], widths)).reshape(-1, 17, 3)
+        self._shares = self._answer((self._batch[:count], widths, count - new)).reshape(-1, 17, 3)
         if new and len(rows := again(_placed(self._shares, squares))):
             first, turned = self._shares[rows], np.ascontiguousarray(self._batch[rows][:, :, ::-1])
-            agree(first, self._answer((turned, np.full(len(rows), side))).reshape(-1, 17, 3))
+            agree(first, self._answer((turned, np.full(len(rows), side), 0)).reshape(-1, 17, 3))
             self._shares[rows] = first
         return _placed(self._shares, squares)
 
@@ -178,14 +181,17 @@ class KeypointEstimator:
             widths[(iou(seen, boxes) > 0).sum(axis=1) > 1] = side
         return widths
 
-    def _infer(self, asked: tuple[U8, I64]) -> F32:
-        """The poses (n, 17, 3) in crops (n, s, s, 3), in shares of them, seen in so many (n,) of their middle columns alone."""
-        crops, widths = asked
+    def _infer(self, asked: tuple[U8, I64, int]) -> F32:
+        """The poses (n, 17, 3) in crops (n, s, s, 3), in shares of them, seen in so many (n,) of their middle columns alone; the first
+        so many crops are of people who are followed."""
+        crops, widths, followed = asked
         side = crops.shape[1]
         found = np.empty((len(widths), 17, 3), np.float32)
-        for width in np.unique(widths).tolist():
-            rows, left = np.flatnonzero(widths == width), (side - width) // 2
-            found[rows] = self._decode(self.session({"image": crops[rows, :, left : left + width]}))
+        new = np.arange(len(widths)) >= followed
+        for session, theirs in ((self._follow, ~new), (self.session, new)):
+            for width in np.unique(widths[theirs]).tolist():
+                rows, left = np.flatnonzero(theirs & (widths == width)), (side - width) // 2
+                found[rows] = self._decode(session({"image": crops[rows, :, left : left + width]}))
         return found
 
 

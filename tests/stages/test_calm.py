@@ -64,3 +64,15 @@ def test_the_detector_looks_less_often_at_what_does_not_move() -> None:
         looks[calm] = [k for k in range(40) if detector(Result(Frame(k, k / 30, image, 0))).detections is not None]
     assert looks[False] == list(range(0, 40, 3))
     assert looks[True] == [0, 3, 21, 39]  # twice, then after `LONGEST`
+
+
+def test_the_detector_is_patient_with_whom_it_knows_though_all_moves() -> None:
+    session = open_session(find("nanodet", "detector").path, precision="f32")
+    image = np.asarray(data.astronaut())
+    detector = Detector(session, every=3, patience=5, calm=True)
+    looks = []
+    for k in range(24):
+        shown = np.roll(image, 7 * k, 1) if k < 18 else np.zeros_like(image)  # the camera turns, at last away
+        if detector(Result(Frame(k, k / 30, shown, 0))).detections is not None:
+            looks.append(k)
+    assert looks == [0, 3, 8, 13, 18, 21]
