@@ -25,6 +25,7 @@ import itertools
 import json
 import time
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,12 @@ from rich.table import Table
 from scipy.optimize import minimize
 
 from rtpose import track
-from rtpose.backends import open_session
+from rtpose.app import Networks
 from rtpose.bench import about
 from rtpose.evaluate import Picture, match, recalls, similarities
-from rtpose.models import find
-from rtpose.source import open_source, read_picture
-from rtpose.stages.detect import Detector, frames_between
+from rtpose.settings import Settings
+from rtpose.source import SourceInfo, open_source, read_picture
+from rtpose.stages.detect import PATIENCE, Detector, frames_between
 from rtpose.stages.keypoints import PAIRS, KeypointEstimator
 from rtpose.stages.lift import trusted
 from rtpose.tracking import distinct, fit, iou, traces
@@ -176,12 +177,19 @@ def make(
     precision: str, threshold: float | None, crop: float | None, size: int | None, rate: float, *, calm: bool = False
 ) -> tuple[Detector, KeypointEstimator]:
     """The stages as a video run has them, with what is not None changed."""
-    seen, joints = find("nanodet", "detector"), find("movenet-thunder", "keypoints")
-    # As in a run: the keypoint network alone has an int8 form.
-    session = open_session(seen.path, precision="auto" if precision == "int8" else precision, threads=1)
-    detector = Detector(session, seen.decoder, every=frames_between(rate), calm=calm, **_chosen(threshold=threshold, size=size))
-    session = open_session(joints.path, precision=precision, threads=1)
-    return detector, KeypointEstimator(session, joints.decoder, **_chosen(crop=crop))
+    networks = Networks(
+        Settings(precision=precision, threads=1, lifter="none"), SourceInfo("", 0, 0, Fraction(30), Fraction(1, 30))
+    )
+    detector = Detector(
+        networks.detector,
+        networks.models["detector"].decoder,
+        every=frames_between(rate),
+        patience=frames_between(rate, PATIENCE),
+        calm=calm,
+        **_chosen(threshold=threshold, size=size),
+    )
+    joints = networks.models["keypoints"].decoder
+    return detector, KeypointEstimator(networks.keypoints, joints, follow=networks.follow, **_chosen(crop=crop))
 
 
 def _chosen(**options: Any) -> dict[str, Any]:
@@ -325,7 +333,7 @@ def main() -> None:
         stages = make(**settings, rate=30.0)
         pairs, seconds = on_pictures(stages, given.split)
         scores = score(pairs)
-        row: dict[str, Any] = {**settings, "precision": stages[0].session.precision}
+        row: dict[str, Any] = {**settings, "precision": stages[1].session.precision}
         row |= {"people": len(scores.oks), "AR": scores.recall.mean(), "mean OKS": scores.oks[scores.matched].mean()}
         row |= {"found": scores.covered.mean(), "one to one": scores.matched.mean(), "ankle PCK@.1": scores.ankles.mean()}
         row |= {

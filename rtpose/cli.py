@@ -167,7 +167,7 @@ def track(
         Parameter(
             group=NETWORKS,
             help="auto, f32, bf16, int8 (the keypoint network, at .002 of AR; the detector as auto), or f16 on a GPU. auto is bf16 where"
-            " the processor computes it natively, for hmr f32.",
+            " the processor computes it natively, int8 there for people who are followed, for hmr f32.",
         ),
     ] = "auto",
     track: Annotated[

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from rtpose.app import Networks, make_sinks, make_stages, process, with_preset
 from rtpose.errors import InputError
 from rtpose.pipeline import run, run_inline
 from rtpose.settings import Outputs, Settings
-from rtpose.source import open_source
+from rtpose.source import SourceInfo, open_source
 
 
 def lines_of(clip: Path, path: Path, runner, **settings) -> bytes:
@@ -109,3 +110,11 @@ def test_the_papers_preset_takes_hmr_where_there_is_a_checkpoint() -> None:
     assert with_preset("paper", chosen, checkpoint=Path("spin.pt"))["lifter"] == "hmr"
     assert "lifter" not in with_preset("paper", chosen)
     assert with_preset("paper", {**chosen, "lifter": "none"}, checkpoint=Path("spin.pt"))["lifter"] == "none"
+
+
+def test_only_auto_follows_people_in_eight_bits() -> None:
+    info = SourceInfo("", 64, 64, Fraction(30), Fraction(1, 30))
+    networks = Networks(Settings(lifter="none"), info)
+    native = networks.keypoints.precision == "bf16"
+    assert networks.describe()["precision"] == ("bf16+int8" if native else "f32")
+    assert Networks(Settings(lifter="none", precision="f32"), info).describe()["precision"] == "f32"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
 
-from rtpose.backends import open_session
+from rtpose.backends import Arrays, Session, open_session
 from rtpose.errors import InputError
 from rtpose.models import find
 from rtpose.stages.detect import Detector, frames_between
@@ -107,6 +108,37 @@ def test_people_in_a_batch_are_as_if_alone(make: Callable[..., KeypointEstimator
     alone.append(make().estimate(astronaut, boxes[2:], new=1, again=lambda _: np.array([0])))
     np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-3)
     assert make().estimate(astronaut, np.zeros((0, 4), np.float32)).shape == (0, 17, 3)
+
+
+class Counted:
+    """A session that remembers the shapes of what it was shown."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.shown: list[tuple[int, int]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._session, name)
+
+    def __call__(self, feeds: Mapping[str, Image]) -> Arrays:
+        self.shown.append((len(feeds["image"]), feeds["image"].shape[2]))
+        return self._session(feeds)
+
+
+def test_newcomers_are_seen_by_the_network_and_whoever_is_followed_by_its_cheaper_form(
+    look: Callable[[int], Detector], astronaut: Image
+) -> None:
+    session = open_session(find("movenet-thunder", "keypoints").path, precision="f32")
+    network, cheaper = Counted(session), Counted(session)
+    estimator = KeypointEstimator(cast(Session, network), follow=cast(Session, cheaper))
+    network.shown.clear()
+    cheaper.shown.clear()
+    detections = Boxes(np.array([[20, 0, 420, 511], [0, 0, 38, 150]], np.float32), np.array([0.7, 0.16], np.float32))
+    for k in range(3):
+        seen = Result(Frame(k, k / 30, astronaut, 0), detections=detections if k == 0 else None)
+        assert len(estimator(seen).people) == 1
+    assert network.shown == [(2, 256), (1, 256)], "both once, who may be somebody twice"
+    assert [n for n, _ in cheaper.shown] == [1, 1]
 
 
 def test_twelve_people_at_once(make: Callable[..., KeypointEstimator], look: Callable[[int], Detector], astronaut: Image) -> None:

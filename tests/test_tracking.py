@@ -122,6 +122,17 @@ def test_who_enters_between_two_looks_is_reported_within_three_tenths_of_a_secon
     assert list(got) == [1]
 
 
+def test_a_second_look_is_for_who_may_be_somebody() -> None:
+    tracker = Tracker()
+    poses = np.stack([pose(500, 500), pose(1500, 500, sure=0.05)])
+    _, new = tracker.look(0.0, Boxes(np.stack([box(poses[0]), box(pose(1500, 500))]), np.array([0.8, 0.16], np.float32)))
+    assert new == 2
+    assert tracker.promising(poses, max(SIZE)).tolist() == [0]
+    tracker.update(0.0, poses, np.stack([RED, BLUE]), SIZE)
+    tracker.look(0.1, None)
+    assert len(tracker.promising(poses[:1], max(SIZE))) == 0, "who is known is no newcomer"
+
+
 def test_ids_are_never_used_twice() -> None:
     world = World()
     for k in range(5):
@@ -135,7 +146,7 @@ def test_one_person_in_two_boxes_is_one() -> None:
     whole = box(one)
     half = whole.copy()
     half[3] = (whole[1] + whole[3]) / 2
-    boxes, new = tracker.look(0.0, Boxes(np.stack([whole, half]), np.array([0.9, 0.8])))
+    _, new = tracker.look(0.0, Boxes(np.stack([whole, half]), np.array([0.9, 0.8])))
     assert new == 2
     who = tracker.update(0.0, np.stack([one, one]), np.zeros((2, 3, 3), np.float32), SIZE)
     assert who.ids.tolist() == [1]
