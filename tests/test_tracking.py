@@ -146,7 +146,7 @@ def test_one_person_in_two_boxes_is_one() -> None:
     whole = box(one)
     half = whole.copy()
     half[3] = (whole[1] + whole[3]) / 2
-    _, new = tracker.look(0.0, Boxes(np.stack([whole, half]), np.array([0.9, 0.8])))
+    boxes, new = tracker.look(0.0, Boxes(np.stack([whole, half]), np.array([0.9, 0.8])))
     assert new == 2
     who = tracker.update(0.0, np.stack([one, one]), np.zeros((2, 3, 3), np.float32), SIZE)
     assert who.ids.tolist() == [1]
