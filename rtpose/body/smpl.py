@@ -14,13 +14,11 @@ import io
 import pickle
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from ..archives import DAMAGED
 from ..errors import InputError
@@ -232,21 +230,23 @@ class _Select(_Stand):
 class _Sparse(_Stand):
     """A compressed matrix of scipy; rebuilt by scipy's constructor, which checks its indices."""
 
-    build: Callable[..., Any]
+    build: str
 
     def value(self) -> Any:
+        from scipy import sparse  # a tenth of a second to import, for SMPL's own files alone
+
         s = self.state
-        matrix = type(self).build((s["data"], s["indices"], s["indptr"]), shape=s.get("_shape") or s["shape"])
+        matrix = getattr(sparse, self.build)((s["data"], s["indices"], s["indptr"]), shape=s.get("_shape") or s["shape"])
         matrix.check_format(full_check=True)
         return matrix.toarray()
 
 
 class _Csc(_Sparse):
-    build = sparse.csc_matrix
+    build = "csc_matrix"
 
 
 class _Csr(_Sparse):
-    build = sparse.csr_matrix
+    build = "csr_matrix"
 
 
 def _value(item: Any) -> Any:

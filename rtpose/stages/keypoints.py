@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
@@ -16,15 +17,19 @@ import numpy as np
 from ..backends import Arrays, Session
 from ..errors import InputError
 from ..journal import Answer
-from ..tracking import SEEN, Tracker, iou
+from ..tracking import SEEN, Tracker, assign, iou
 from ..types import F32, I64, OKS_SIGMAS, U8, People, Result, Status
 from .posenet import STRIDE, decode_person
 
 CROP = 1.15
 """Side of the crop over the longer side of the person's box."""
 
-NARROW = ((0.5, 160 / 256), (0.6, 192 / 256))
+NARROW = ((0.5, 160 / 256),)
 """Boxes of less width over height need only so much of their crop's width: a network whose input width is free looks at no more."""
+
+FEW = 2
+"""People who are followed are seen by a cheaper form of the network, if there is one, while they are no more than this: in a crowd its
+errors would mix them up (the street clip of `benchmarks/identities.py`: 5 changes of numbers in place of 2)."""
 
 MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
 """The keypoint that each one becomes in a mirrored picture."""
@@ -67,8 +72,8 @@ class KeypointEstimator:
 
     session takes `image` (n, s, s, 3) uint8 RGB for any n; if its width is free, also the middle columns of such crops.
     max_people: at most so many people are looked at in a frame. every: people are looked at in every so-many-th frame, and where the
-    detector has looked; in between they are moved on as they moved last, and marked as predicted. follow: a cheaper form of the network,
-    for people who were seen before. keep: see `rtpose.journal`.
+    detector has looked; in between they are moved on as they moved last, and marked as predicted. follow: a cheaper form of the
+    network, for people who are followed, while they are few. keep: see `rtpose.journal`.
     Raises InputError for an unknown decoder.
     """
 
@@ -104,11 +109,13 @@ class KeypointEstimator:
         self.every = every
         self._seen: deque[Seen] = deque(maxlen=2)
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
-        self._narrow = self._follow.inputs["image"][0][2] is None
-        # So that nothing is compiled while somebody waits: every width, for somebody alone and for as many as run side by side.
-        for share in (1.0, *(share for _, share in NARROW)) if self._narrow else (1.0,):
-            self._follow({"image": np.zeros((max(session.threads, 1), side, round(share * side), 3), np.uint8)})
-        session({"image": np.zeros((max(session.threads, 1), side, side, 3), np.uint8)})
+        self._narrow = all(known.inputs["image"][0][2] is None for known in (session, self._follow))
+        # So that nothing is compiled or loaded while somebody waits: every width, for somebody alone and for as many as run side by side.
+        shares = (1.0, *(share for _, share in NARROW)) if self._narrow else (1.0,)
+        crops = [np.zeros((max(session.threads, 1), side, round(share * side), 3), np.uint8) for share in shares]
+        with ThreadPoolExecutor() as pool:
+            pool.submit(assign, np.ones((1, 1)), 0.0)
+            list(pool.map(lambda network: [network({"image": crop}) for crop in crops], {session, self._follow}))
         self._shares: F32 = _NOBODY  # the last poses, in shares of their crops
 
     def __call__(self, result: Result) -> Result:
@@ -160,7 +167,8 @@ class KeypointEstimator:
             cut(image, squares[k], self._batch[k])
         widths = self._widths(boxes, squares)
         widths[count - new :] = side  # whether somebody is there is decided on all of the crop
-        self._shares = self._answer((self._batch[:count], widths, count - new)).reshape(-1, 17, 3)
+        followed = count - new if count - new <= FEW else 0
+        self._shares = self._answer((self._batch[:count], widths, followed)).reshape(-1, 17, 3)
         if new and len(rows := again(_placed(self._shares, squares))):
             first, turned = self._shares[rows], np.ascontiguousarray(self._batch[rows][:, :, ::-1])
             agree(first, self._answer((turned, np.full(len(rows), side), 0)).reshape(-1, 17, 3))
