@@ -639,7 +639,8 @@ def train_lifter(*, data: Path, out: Path, steps: int = LIFTER_STEPS, seed: int 
     seed
         Of everything random.
     without
-        To see what it is worth: wild (people of COCO), renders (drawn people), window (all moments but now), errors (measured ones).
+        To see what it is worth: wild (people of COCO), poses (theirs, seen from elsewhere), renders (drawn people), window (all moments
+        but now), errors (measured ones).
     """
     from .app import retrain_lifter
 

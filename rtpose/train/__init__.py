@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-LIFTER_STEPS, HMR_STEPS = 72_000, 200
+LIFTER_STEPS, HMR_STEPS = 80_000, 200
 """Batches of a whole run, unless said otherwise. They stand here, where PyTorch need not be loaded, for the command line."""
 
 

@@ -1,5 +1,6 @@
 """Training of the lifter's initialiser: motion capture seen by random cameras and by keypoint networks that err, bodies drawn from
-it and really seen by the keypoint network, and people of COCO, of whom only 2D labels are known.
+it and really seen by the keypoint network, and people of COCO, of whom only 2D labels are known: by re-projection, and as poses that the
+lifter before made of them.
 
 The network learns the world rotations of the bones, the shape, and how far off it may be.
 """
@@ -26,6 +27,7 @@ from ..types import F64
 from . import LIFTER_STEPS, keep
 from .mocap import HELD_OUT, TUNING, read_mocap
 from .people import read_people, read_pictures
+from .poses import make_poses, read_poses
 from .renders import make_renders, read_renders
 from .samples import Bank, Batch, KeypointErrors, Sampler, SeenSampler, WildBatch, WildSampler
 
@@ -33,8 +35,9 @@ KEEP_EVERY = 500
 """Steps after which state and curve are kept."""
 BATCH, SEEN, WILD = 140, 64, 60
 """Of a step: people of the mocap with made-up errors, people drawn and seen, people of COCO."""
-ABLATIONS = ("wild", "renders", "window", "errors")
-"""What training can be told to do without: COCO's people, drawn people, all moments but now, the measured errors."""
+ABLATIONS = ("wild", "poses", "renders", "window", "errors")
+"""What training can be told to do without: COCO's people by re-projection, their poses seen from elsewhere, drawn people, all moments but
+now, the measured errors."""
 
 
 _BEFORE = slice(51, 51 * len(MOMENTS))
@@ -173,20 +176,25 @@ WEIGHTS = {"place": 10.0, "turn": 0.6, "shape": 0.02, "turn_nll": 0.05, "place_n
 class Data:
     """Where a training run takes its samples from."""
 
-    def __init__(self, data: Path, renders: Path, body: BodyModel, rng: np.random.Generator, without: Collection[str]) -> None:
+    def __init__(self, data: Path, made: Path, body: BodyModel, rng: np.random.Generator, without: Collection[str]) -> None:
         clips = read_mocap(data / "mocap", body)
+        labels = read_people(data / "coco_keypoints" / "train2017_people.npz", list(read_pictures(data / "coco_images")))
         errors = KeypointErrors.load()
         if "errors" in without:
             errors = KeypointErrors(errors.offsets[:0], errors.confidences[:0])
-        self.bank = Bank.of([c for c in clips if c.group not in HELD_OUT])
-        self.mocap = Sampler(body, self.bank, errors, rng)
-        self.wild = self.seen = None
-        if "wild" not in without:
-            judged = list(read_pictures(data / "coco_images"))
-            self.wild = WildSampler(read_people(data / "coco_keypoints" / "train2017_people.npz", judged), errors, rng)
+        trains = [c for c in clips if c.group not in HELD_OUT]
+        self.bank = Bank.of(trains)
+        made.mkdir(parents=True, exist_ok=True)
+        bank = self.bank
+        if "poses" not in without:
+            make_poses(made / "poses.npz", labels, body, self.bank)
+            bank = Bank.of(trains, read_poses(made / "poses.npz"))
+        self.mocap = Sampler(body, bank, errors, rng)
+        self.wild = WildSampler(labels, errors, rng) if "wild" not in without else None
+        self.seen = None
         if "renders" not in without:
-            make_renders(renders, body, self.bank)
-            self.seen = SeenSampler(read_renders(renders), body, rng)
+            make_renders(made, body, self.bank)
+            self.seen = SeenSampler(read_renders(made), body, rng)
         self._now_only = "window" in without
         tuning = Bank.of([c for c in clips if c.group in TUNING])
         self.check = self._tensors(Sampler(body, tuning, KeypointErrors.load(), np.random.default_rng(1))(4096))
@@ -261,13 +269,13 @@ def train_lifter(
     rate: float = 1.5e-3,
     seed: int = 0,
     without: Collection[str] = (),
-    renders: Path | None = None,
+    made: Path | None = None,
 ) -> Path:
     """Train the initialiser and write `lifter.onnx` and its card into `folder`; continues what an earlier call left there.
 
     data: the folder with `mocap`, `coco_keypoints` and `coco_images` (whose people train nothing). steps: of the whole schedule;
-    stop: after which to stop this time. without: of `ABLATIONS`. renders: where drawn people are kept, made first if they are not
-    there; by default in `folder`. The state is kept in `state.pt`, the curve in `curve.jsonl`; a run that was killed and is started
+    stop: after which to stop this time. without: of `ABLATIONS`. made: where drawn people and poses are kept, made first if they are
+    not there; by default in `folder`. The state is kept in `state.pt`, the curve in `curve.jsonl`; a run that was killed and is started
     again gives the same curve. Returns the path of the ONNX file. Raises InputError where the data are not what they should be.
     """
     if unknown := set(without) - set(ABLATIONS):
@@ -276,7 +284,7 @@ def train_lifter(
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     body, rng = load_body(), np.random.default_rng(seed)
-    samples = Data(data, renders or folder / "renders", body, rng, without)
+    samples = Data(data, made or folder / "made", body, rng, without)
     places, prior = Places(body), PosePrior(body, samples.bank)
     run = Run(folder, body, steps, rate, rng)
     sums = dict.fromkeys(WEIGHTS, 0.0)

@@ -1,8 +1,9 @@
 """What the lifter is trained on, as arrays: people who move by motion capture before random cameras, seen by keypoint networks
 that err; and people of COCO, of whom 2D labels alone are known.
 
-A pose of the mocap, perhaps with the legs or the arms of another one, a random shape and camera give keypoints, which are then missed,
-misplaced, swapped and doubted as keypoint networks do. `rtpose.train.renders` makes samples whose errors are a network's own.
+A pose of the mocap, perhaps with the legs or the arms of another one, or of somebody of COCO (`rtpose.train.poses`), a random shape and
+camera give keypoints, which are then missed, misplaced, swapped and doubted as keypoint networks do. `rtpose.train.renders` makes
+samples whose errors are a network's own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +39,18 @@ STEPS = np.rint(np.array(MOMENTS) * FPS).astype(np.int64)
 """`MOMENTS` in frames of the mocap."""
 AS_SEEN = 0.2
 """Share of the drawn people who are shown to the lifter as they were drawn."""
+POSED = 0.25
+"""Share of people who stand as somebody of COCO does, where such poses are known, and move about that as the mocap does."""
 STANDING = 0.08
 """Share of people whose legs are out of the picture. They stand straight: what is not seen shall not be made up."""
 
 
+NO_POSES: F32 = np.empty((0, 22, 3, 3), np.float32)
+
+
 class Bank(NamedTuple):
-    """Poses in a row: rotations (n, 22, 3, 3), root (n, 3), the first frame of the clip that each belongs to, and frames to draw from.
+    """Poses in a row: rotations (n, 22, 3, 3), root (n, 3), the first frame of the clip that each belongs to, and frames to draw from;
+    single poses (p, 22, 3, 3) of people of COCO.
 
     Of a group of clips as many frames are drawn as the square root of its length says: a few long walks shall not be all.
     """
@@ -52,10 +59,11 @@ class Bank(NamedTuple):
     root: F64
     first: I64
     drawn: I64
+    poses: F32
 
     @staticmethod
-    def of(clips: list[Clip], draws: int = 200_000) -> Bank:
-        """The clips and their mirror images."""
+    def of(clips: list[Clip], poses: F32 = NO_POSES, draws: int = 200_000) -> Bank:
+        """The clips and the poses, and the mirror images of all."""
         rotations = [c.rotations for c in clips] + [mirrored(c.rotations) for c in clips]
         root = [c.root for c in clips] + [c.root * [-1, 1, 1] for c in clips]
         starts = np.cumsum([0] + [len(r) for r in root])[:-1]
@@ -65,7 +73,8 @@ class Bank(NamedTuple):
             frames[clip.group] += len(clip)
         chance = np.concatenate([np.full(len(c), frames[c.group] ** -0.5) for c in clips + clips])
         drawn = np.searchsorted(np.cumsum(chance) / chance.sum(), (np.arange(draws) + 0.5) / draws)
-        return Bank(np.float32(np.concatenate(rotations)), np.concatenate(root), first, drawn)
+        poses = np.concatenate([poses, np.float32(mirrored(poses.astype(np.float64)))])
+        return Bank(np.float32(np.concatenate(rotations)), np.concatenate(root), first, drawn, poses)
 
 
 class KeypointErrors(NamedTuple):
@@ -164,10 +173,12 @@ def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, sta
     betas, pelvis = out.betas, out.pelvis
     local = np.empty((22, 3, 3))
     noise = np.empty((22, 3, 3))
+    since = np.empty((3, 3))
     joints = np.empty((22, 3))
     own = np.empty((22, 3))
     c = np.empty((3, 3))
     w = np.empty(3)
+    posed = rng.integers(0, len(bank.poses)) if len(bank.poses) > 0 and rng.random() < POSED else -1
     i = bank.drawn[rng.integers(0, len(bank.drawn))]
     sources = np.array([i, i, i])
     for part, chance in ((1, 0.3), (2, 0.2)):
@@ -197,13 +208,10 @@ def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, sta
             if PART[j] == 1 and standing:
                 local[j] = noise[j]
                 continue
-            source = frames[PART[j]]
-            for a in range(3):
-                for b in range(3):
-                    s = 0.0
-                    for d in range(3):
-                        s += bank.rotations[source, j, a, d] * noise[j, d, b]
-                    local[j, a, b] = s
+            _times(bank.rotations[frames[PART[j]], j], noise[j], local[j])
+            if posed >= 0:
+                _times(bank.rotations[sources[PART[j]], j].T, local[j], since)
+                _times(bank.poses[posed, j], since, local[j])
         for a in range(3):
             for b in range(3):
                 s = 0.0
@@ -220,6 +228,14 @@ def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, sta
         pelvis[m, 2] += distance
         forward_kinematics(body.parents, own, local, pelvis[m] - own[0], out.world[m], joints)
         _place(body, betas, out.world[m], joints, out.places[m])
+
+
+@compiled
+def _times(left: NDArray[np.floating[Any]], right: F64, out: F64) -> None:
+    """Write the product of two (3, 3)."""
+    for a in range(3):
+        for b in range(3):
+            out[a, b] = left[a, 0] * right[0, b] + left[a, 1] * right[1, b] + left[a, 2] * right[2, b]
 
 
 @compiled

@@ -45,7 +45,7 @@ def test_places_and_reprojection_agree_with_the_body(shared: Path) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training that knows two short clips and ten drawn people, and keeps its state often."""
-    from rtpose.train import lifter, renders
+    from rtpose.train import lifter, poses, renders
     from rtpose.train.mocap import read_mocap
 
     def few(folder: Path, body: object) -> object:
@@ -53,6 +53,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(lifter, "read_mocap", few)
     monkeypatch.setattr(lifter, "KEEP_EVERY", 10)
+    monkeypatch.setattr(poses, "SMALLEST", 600)
     monkeypatch.setattr(renders, "BLOCKS", range(1))
     monkeypatch.setattr(renders, "SEQUENCES", 10)
 
@@ -64,7 +65,7 @@ def test_killed_and_resumed_is_the_same_curve(shared: Path, tmp_path: Path) -> N
     said = {}
     for name, runs in (("whole", (40,)), ("broken", (20, 40))):
         for until in runs:
-            path = lifter.train_lifter(shared / "data", tmp_path / name, steps=40, stop=until, renders=tmp_path / "renders")
+            path = lifter.train_lifter(shared / "data", tmp_path / name, steps=40, stop=until, made=tmp_path / "made")
         said[name] = [json.loads(line) for line in (tmp_path / name / "curve.jsonl").read_text().splitlines()]
         for row in said[name]:
             del row["seconds"]
@@ -72,20 +73,23 @@ def test_killed_and_resumed_is_the_same_curve(shared: Path, tmp_path: Path) -> N
     session = open_session(path, precision="f32", threads=1)
     assert session({"keypoints": np.zeros((2, FEATURES), np.float32)})["six"].shape == (2, 18, 6)
     with pytest.raises(InputError, match="is of a run of 40 steps, not 50"):
-        lifter.train_lifter(shared / "data", tmp_path / "whole", steps=50, renders=tmp_path / "renders")
-    (tmp_path / "renders" / "00.npz").write_bytes(b"PK\x03\x04 torn")
+        lifter.train_lifter(shared / "data", tmp_path / "whole", steps=50, made=tmp_path / "made")
+    (tmp_path / "made" / "00.npz").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(InputError, match="holds no drawn people"):
-        lifter.train_lifter(shared / "data", tmp_path / "other", steps=40, renders=tmp_path / "renders")
+        lifter.train_lifter(shared / "data", tmp_path / "other", steps=40, made=tmp_path / "made")
+    (tmp_path / "made" / "poses.npz").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(InputError, match="holds no poses"):
+        lifter.train_lifter(shared / "data", tmp_path / "other", steps=40, made=tmp_path / "made")
 
 
 @pytest.mark.usefixtures("quick")
 def test_training_without_a_part(shared: Path, tmp_path: Path) -> None:
     from rtpose.train import lifter
 
-    lifter.train_lifter(shared / "data", tmp_path, steps=10, without=("wild", "renders", "window", "errors"))
+    lifter.train_lifter(shared / "data", tmp_path, steps=10, without=("wild", "poses", "renders", "window", "errors"))
     card = json.loads((tmp_path / "lifter.json").read_text())
-    assert "without errors, renders, wild, window" in card["made"]
-    with pytest.raises(InputError, match="cannot train without luck: choose of wild, renders, window, errors"):
+    assert "without errors, poses, renders, wild, window" in card["made"]
+    with pytest.raises(InputError, match="cannot train without luck: choose of wild, poses, renders, window, errors"):
         lifter.train_lifter(shared / "data", tmp_path, without=("luck",))
 
 
