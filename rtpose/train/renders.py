@@ -124,18 +124,19 @@ class _Scene:
 class Studio:
     """Draws sequences and has the network look at them."""
 
-    def __init__(self, sampler: Sampler, session: Session, decoder: str) -> None:
-        self._sampler, self._session, self._rng = sampler, session, sampler.rng
+    def __init__(self, sampler: Sampler, session: Session, decoder: str, moments: int = MOMENTS) -> None:
+        self._sampler, self._session, self._rng, self._moments = sampler, session, sampler.rng, moments
         self._decode, self._calibration = DECODERS[decoder], CALIBRATIONS[decoder]
         self._wardrobe = Wardrobe.of(sampler.body)
         self.side = int(session.inputs["image"][0][1] or 0)
 
     def sequences(self, n: int) -> Seen:
-        """n people, at MOMENTS each, seen in crops as a run cuts them."""
+        """n people, at so many moments each, seen in crops as a run cuts them."""
         scenes = [self._scene() for _ in range(n)]
-        rays, confidences = np.empty((n, MOMENTS, 17, 2), np.float32), np.empty((n, MOMENTS, 17), np.float32)
+        moments = self._moments
+        rays, confidences = np.empty((n, moments, 17, 2), np.float32), np.empty((n, moments, 17), np.float32)
         crops = np.empty((n, self.side, self.side, 3), np.uint8)
-        for t in range(MOMENTS):
+        for t in range(moments):
             squares = [self._square(scene, t) for scene in scenes]
             for i, (scene, square) in enumerate(zip(scenes, squares, strict=True)):
                 crops[i] = self._draw(scene, t, square)
@@ -159,7 +160,7 @@ class Studio:
     def _scene(self) -> _Scene:
         rng = self._rng
         while True:  # people who come too near, or of whom the mocap has too little, are left out
-            people = self._sampler.person(np.arange((MOMENTS - 1) * EVERY, -1, -EVERY))
+            people = self._sampler.person(np.arange((self._moments - 1) * EVERY, -1, -EVERY))
             if people.there.all() and people.places[..., 2].min() > 1.0:
                 break
         rays = people.places[..., :2] / people.places[..., 2:]
