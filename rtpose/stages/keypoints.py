@@ -167,7 +167,7 @@ class KeypointEstimator:
             cut(image, squares[k], self._batch[k])
         widths = self._widths(boxes, squares)
         widths[count - new :] = side  # whether somebody is there is decided on all of the crop
-        followed = count - new if count - new <= FEW else 0
+        followed = count - new if self._follow is not self.session and count - new <= FEW else 0
         self._shares = self._answer((self._batch[:count], widths, followed)).reshape(-1, 17, 3)
         if new and len(rows := again(_placed(self._shares, squares))):
             first, turned = self._shares[rows], np.ascontiguousarray(self._batch[rows][:, :, ::-1])
