@@ -133,7 +133,7 @@ def test_newcomers_are_seen_by_the_network_and_whoever_is_followed_by_its_cheape
     estimator = KeypointEstimator(cast(Session, network), follow=cast(Session, cheaper))
     network.shown.clear()
     cheaper.shown.clear()
-    detections = Boxes(np.array([[20, 0, 420, 511], [0, 0, 38, 150]], np.float32), np.array([0.7, 0.16], np.float32))
+    detections = Boxes(np.array([[20, 0, 420, 511], [0, 0, 38, 150]], np.float32), np.array([0.7, 0.05], np.float32))
     for k in range(3):
         seen = Result(Frame(k, k / 30, astronaut, 0), detections=detections if k == 0 else None)
         assert len(estimator(seen).people) == 1

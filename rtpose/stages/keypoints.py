@@ -13,6 +13,7 @@ from typing import cast
 import cv2
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from ..backends import Arrays, Session
 from ..errors import InputError
@@ -28,8 +29,8 @@ NARROW = ((0.5, 160 / 256),)
 """Boxes of less width over height need only so much of their crop's width: a network whose input width is free looks at no more."""
 
 FEW = 2
-"""People who are followed are seen by a cheaper form of the network, if there is one, while they are no more than this: in a crowd its
-errors would mix them up (the street clip of `benchmarks/identities.py`: 5 changes of numbers in place of 2)."""
+"""People who are followed are seen by a cheaper form of the network, if there is one, where their crop shows nobody else or they are no
+more than this: in a crowd its errors would mix them up (the street clip of `benchmarks/identities.py`: 5 changes of numbers, not 2)."""
 
 MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
 """The keypoint that each one becomes in a mirrored picture."""
@@ -73,7 +74,7 @@ class KeypointEstimator:
     session takes `image` (n, s, s, 3) uint8 RGB for any n; if its width is free, also the middle columns of such crops.
     max_people: at most so many people are looked at in a frame. every: people are looked at in every so-many-th frame, and where the
     detector has looked; in between they are moved on as they moved last, and marked as predicted. follow: a cheaper form of the
-    network, for people who are followed, while they are few. keep: see `rtpose.journal`.
+    network, for people who are followed: see `FEW`. keep: see `rtpose.journal`.
     Raises InputError for an unknown decoder.
     """
 
@@ -109,13 +110,14 @@ class KeypointEstimator:
         self.every = every
         self._seen: deque[Seen] = deque(maxlen=2)
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
-        self._narrow = all(known.inputs["image"][0][2] is None for known in (session, self._follow))
-        # So that nothing is compiled or loaded while somebody waits: every width, for somebody alone and for as many as run side by side.
-        shares = (1.0, *(share for _, share in NARROW)) if self._narrow else (1.0,)
-        crops = [np.zeros((max(session.threads, 1), side, round(share * side), 3), np.uint8) for share in shares]
+        self._narrow = self._follow.inputs["image"][0][2] is None
+        # So that nothing is compiled or imported while somebody waits: every width, for somebody alone and for as many as run side by
+        # side. One network after the other: OpenVINO sets the process's locale meanwhile, and two at once do not set it back.
+        narrow = [(self._follow, round(share * side)) for _, share in NARROW] if self._narrow else []
         with ThreadPoolExecutor() as pool:
             pool.submit(assign, np.ones((1, 1)), 0.0)
-            list(pool.map(lambda network: [network({"image": crop}) for crop in crops], {session, self._follow}))
+            for network, width in {(session, side), (self._follow, side), *narrow}:
+                network({"image": np.zeros((max(session.threads, 1), side, width, 3), np.uint8)})
         self._shares: F32 = _NOBODY  # the last poses, in shares of their crops
 
     def __call__(self, result: Result) -> Result:
@@ -167,11 +169,12 @@ class KeypointEstimator:
             cut(image, squares[k], self._batch[k])
         widths = self._widths(boxes, squares)
         widths[count - new :] = side  # whether somebody is there is decided on all of the crop
-        followed = count - new if self._follow is not self.session and count - new <= FEW else 0
-        self._shares = self._answer((self._batch[:count], widths, followed)).reshape(-1, 17, 3)
+        few = count - new <= FEW
+        cheaply = (np.arange(count) < count - new) & ((widths < side) | few) & (self._follow is not self.session)
+        self._shares = self._answer((self._batch[:count], widths, cheaply)).reshape(-1, 17, 3)
         if new and len(rows := again(_placed(self._shares, squares))):
             first, turned = self._shares[rows], np.ascontiguousarray(self._batch[rows][:, :, ::-1])
-            agree(first, self._answer((turned, np.full(len(rows), side), 0)).reshape(-1, 17, 3))
+            agree(first, self._answer((turned, np.full(len(rows), side), np.zeros(len(rows), np.bool_))).reshape(-1, 17, 3))
             self._shares[rows] = first
         return _placed(self._shares, squares)
 
@@ -189,17 +192,16 @@ class KeypointEstimator:
             widths[(iou(seen, boxes) > 0).sum(axis=1) > 1] = side
         return widths
 
-    def _infer(self, asked: tuple[U8, I64, int]) -> F32:
-        """The poses (n, 17, 3) in crops (n, s, s, 3), in shares of them, seen in so many (n,) of their middle columns alone; the first
-        so many crops are of people who are followed."""
-        crops, widths, followed = asked
+    def _infer(self, asked: tuple[U8, I64, NDArray[np.bool_]]) -> F32:
+        """The poses (n, 17, 3) in crops (n, s, s, 3), in shares of them, seen in so many (n,) of their middle columns alone, by the cheaper
+        form of the network or not (n,)."""
+        crops, widths, cheaply = asked
         side = crops.shape[1]
         found = np.empty((len(widths), 17, 3), np.float32)
-        new = np.arange(len(widths)) >= followed
-        for session, theirs in ((self._follow, ~new), (self.session, new)):
-            for width in np.unique(widths[theirs]).tolist():
-                rows, left = np.flatnonzero(theirs & (widths == width)), (side - width) // 2
-                found[rows] = self._decode(session({"image": crops[rows, :, left : left + width]}))
+        for cheap, width in sorted(set(zip(cheaply.tolist(), widths.tolist(), strict=True))):
+            rows, left = np.flatnonzero((cheaply == cheap) & (widths == width)), (side - width) // 2
+            network = self._follow if cheap else self.session
+            found[rows] = self._decode(network({"image": crops[rows, :, left : left + width]}))
         return found
 
 
