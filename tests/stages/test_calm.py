@@ -9,7 +9,7 @@ from skimage import data
 
 from rtpose.backends import open_session
 from rtpose.models import find
-from rtpose.stages.calm import LONGEST, Calm
+from rtpose.stages.calm import LONGEST, Calm, halved
 from rtpose.stages.detect import Detector
 from rtpose.types import Frame, Result
 
@@ -76,3 +76,11 @@ def test_the_detector_is_patient_with_whom_it_knows_though_all_moves() -> None:
         if detector(Result(Frame(k, k / 30, shown, 0))).detections is not None:
             looks.append(k)
     assert looks == [0, 3, 8, 13, 18, 21]
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (1081, 1921), (96, 54), (3, 4000)])
+def test_halved_pictures_keep_their_brightness_and_enough_pixels(size: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    small = halved(picture, 96)
+    assert min(96, max(size)) <= max(small.shape[:2]) < max(192, 1 + min(96, max(size)))
+    np.testing.assert_allclose(small.mean(axis=(0, 1)), picture.mean(axis=(0, 1)), atol=6)
