@@ -39,7 +39,7 @@ knees, since errors of labels can bend a straight leg and straighten none."""
 
 
 def make_poses(path: Path, labels: Labels, body: BodyModel, bank: Bank) -> None:
-    """Write the new poses of labelled people all of whose limbs are labelled, unless the file is there."""
+    """Write the new poses of labelled people all of whose limbs are labelled, unless the file is there. Raises InputError for none."""
     if path.exists():
         return
     labels = labels[(labels.keypoints[:, LIMBS, 2] > 0).all(1) & (labels.boxes[:, 3] >= SMALLEST)]
@@ -63,6 +63,8 @@ def make_poses(path: Path, labels: Labels, body: BodyModel, bank: Bank) -> None:
             pose = to_matrix(bodies.rotations[0].astype(np.float64))
             pose[0] = np.diag([1.0, -1, -1]) @ pose[0]  # as seen by a level camera
             poses.append(np.float16(pose))
+    if not poses:
+        raise InputError("of none of the labelled people a pose can be made out: give COCO's train2017, or train without poses")
     known = cKDTree(_places(bank.rotations[::3], body))
     away, _ = known.query(_places(np.stack(poses), body))
     partial = path.with_suffix(".partial.npz")
