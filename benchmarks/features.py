@@ -155,8 +155,8 @@ class Moments(NamedTuple):
         kinds = (np.int64, np.float32, np.float32, np.float16, np.float32)
         return Moments(*(np.array(column, kind) for column, kind in zip(zip(*parts, strict=True), kinds, strict=True)))
 
-    def __getitem__(self, rows: Any) -> Moments:  # type: ignore[override]
-        return Moments(*(array[rows] for array in tuple(self)))
+    def only(self, rows: NDArray[np.bool_] | slice) -> Moments:
+        return Moments(*(array[rows] for array in self))
 
 
 class Eye:
@@ -217,12 +217,18 @@ def answers(limbs: F64) -> F64:
     return np.concatenate([depths / np.linalg.norm(up, axis=-1, keepdims=True), facing], -1)
 
 
-def know(camera: Camera, size: tuple[int, int], keypoints: F32, limbs: F64) -> tuple[F32, F64, F64]:
-    """What is known of a person without features: the coordinates as the lifter sees them and the depths of its joints; what the lifter
-    says; and the turn (3, 3) of the camera towards the person. keypoints (17, 3), limbs (12, 3): the lifter's."""
+def turned_to(camera: Camera, size: tuple[int, int], keypoints: F32) -> tuple[F32, F64]:
+    """The coordinates (52,) of keypoints (17, 3) as the lifter sees them, and the turn (3, 3) of the camera towards the person."""
     seen, turn = np.empty(52, np.float32), np.empty((3, 3))
     confidences = trusted(keypoints[:, :2], keypoints[:, 2], size)
     features_into(camera.rays(keypoints[:, :2])[None], confidences[None], seen, turn)
+    return seen, turn
+
+
+def know(camera: Camera, size: tuple[int, int], keypoints: F32, limbs: F64) -> tuple[F32, F64, F64]:
+    """What is known of a person without features: the coordinates as the lifter sees them and the depths of its joints; what the lifter
+    says; and the turn (3, 3) of the camera towards the person. keypoints (17, 3), limbs (12, 3): the lifter's."""
+    seen, turn = turned_to(camera, size, keypoints)
     turned = limbs @ turn.T
     depths = turned[:, 2] - turned[6:8, 2].mean()
     return np.float32(np.concatenate([seen, depths / 0.5])), answers(turned), turn
@@ -254,7 +260,7 @@ def draw(eye: Eye, body: BodyModel, bank: Bank, people: int, moments: int, seed:
                 truth = body.pose(rotations[t], seen.betas[k], np.zeros(3))[1][np.array(lifting.JOINTS) - 17]
                 parts.append((who, known, said, features[k, t], answers(truth @ turn.T)))
     made = Moments.of(parts)
-    return made[np.isfinite(made.said).all(1)]
+    return made.only(np.isfinite(made.said).all(1))
 
 
 class Head(nn.Module):
@@ -290,7 +296,9 @@ class Coordinates:
     def __init__(self, people: Moments, epochs: int = 12) -> None:
         self._scale = Scale.of(people.known)
         kept = people.who % 10 == 0
-        self._heads = [self._train(self._tensors(people[~kept]), self._tensors(people[kept]), epochs, seed) for seed in range(3)]
+        self._heads = [
+            self._train(self._tensors(people.only(~kept)), self._tensors(people.only(kept)), epochs, seed) for seed in range(3)
+        ]
 
     def _tensors(self, people: Moments) -> list[torch.Tensor]:
         return [torch.from_numpy(array) for array in (self._scale(people.known), people.said, people.truth)]
@@ -449,7 +457,7 @@ def annotated(viewer: Viewer, folder: Path) -> Moments:
         labels, joints = np.array(said["joints2d_px"])[order, :2], np.array(said["joints3d_camera_m"])[order]
         seen = viewer.picture(folder / said["file"], camera)
         mine = min(seen, key=lambda p: float(np.abs(p.keypoints[lifting.LIMBS, :2] - labels).mean()))
-        turn = know(camera, tuple(said["size_wh"]), mine.keypoints, np.zeros((12, 3)))[2]
+        _, turn = turned_to(camera, tuple(said["size_wh"]), mine.keypoints)
         people.append(mine)
         truths.append(answers(joints @ turn.T))
     return moments(people, truths, list(range(len(people))))
@@ -568,7 +576,7 @@ def main() -> None:
             options.keep, f"{seed}", lambda s=split, p=people, c=count, seed=seed: [draw(eye, body, bank(s), p, c, seed)]
         )
         name = split if split == "train" else f"drawn, {'half a second' if count > 1 else 'one moment'}"
-        rows = block[:: 3 if split == "train" and count > 1 else 1]  # moments of a sequence are alike
+        rows = block.only(slice(None, None, 3 if split == "train" and count > 1 else 1))  # moments of a sequence are alike
         sets[name].append(rows._replace(who=rows.who + 10_000 * seed))
     drawn = {name: Moments(*map(np.concatenate, zip(*blocks, strict=True))) for name, blocks in sets.items()}
     train = drawn.pop("train")

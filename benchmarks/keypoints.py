@@ -189,7 +189,7 @@ def make(
         **_chosen(threshold=threshold, size=size),
     )
     joints = networks.models["keypoints"].decoder
-    return detector, KeypointEstimator(networks.keypoints, joints, follow=networks.follow, **_chosen(crop=crop))
+    return detector, KeypointEstimator(networks.keypoints, joints, light=networks.light, **_chosen(crop=crop))
 
 
 def _chosen(**options: Any) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Networks:
         self.keypoints = self._open("keypoints", settings.precision, threads)
         # A processor that has bf16 is a fifth faster still in eight bits, which cost little where who is there is known already.
         eight = self.models["keypoints"].also and settings.precision == "auto" and self.keypoints.precision == "bf16"
-        self.follow = self._open("keypoints", "int8", threads) if eight else None
+        self.light = self._open("keypoints", "int8", threads) if eight else None
         self.lifter: Session | None = None
         if settings.lifter == "hmr":
             # Lower precision moves joints by millimetres: only who asks for it gets it.
@@ -102,7 +102,7 @@ class Networks:
     def describe(self) -> dict[str, str]:
         """What computes the results, for their header."""
         names = {task: model.name for task, model in self.models.items()}
-        used = [session.precision for session in (self.keypoints, self.follow) if session is not None]
+        used = [session.precision for session in (self.keypoints, self.light) if session is not None]
         return names | {"backend": self.keypoints.backend, "precision": "+".join(used)}
 
 
@@ -153,7 +153,7 @@ def make_stages(
                 networks.keypoints,
                 models["keypoints"].decoder,
                 max_people=settings.max_people,
-                follow=networks.follow,
+                light=networks.light,
                 every=settings.keypoints_every,
                 keep=keep,
             ),

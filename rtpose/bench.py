@@ -229,7 +229,7 @@ def measure(case: Case) -> Row:
             row["fps_all"] = [r["fps"] for r in rows]
             row |= _bound(opener, networks)
     row["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    used = {"detector": networks.detector, "keypoints": networks.keypoints, "follow": networks.follow, "lifter": networks.lifter}
+    used = {"detector": networks.detector, "keypoints": networks.keypoints, "light": networks.light, "lifter": networks.lifter}
     row["networks"] = {
         name: {"backend": s.backend, "precision": s.precision, "threads": s.threads} for name, s in used.items() if s is not None
     }

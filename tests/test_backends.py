@@ -5,6 +5,8 @@ test_tensorrt.py checks the same of TensorRT.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
@@ -289,3 +291,22 @@ def test_openvino_refuses_an_int8_form_that_is_none(tiny: Path) -> None:
     openvino.save_model(model, tiny.with_name("tiny.int8.xml"))
     with pytest.raises(InputError, match=r"does not compute .* in int8"):
         open_session(tiny, backend="openvino", precision="int8")
+
+
+def test_networks_that_are_compiled_at_once_leave_the_locale_as_it_was() -> None:
+    # In a process of its own: what the others of this one have compiled is at hand there, too, but the locale is not theirs.
+    code = f"""
+import locale, threading
+import numpy as np
+from rtpose.backends import open_session
+before = locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+sessions = [open_session({str(THUNDER)!r}, backend="openvino", precision="f32", threads=1) for _ in range(2)]
+def look(session):
+    for width in (160, 192, 224, 256):
+        session({{"image": np.zeros((1, 256, width, 3), np.uint8)}})
+threads = [threading.Thread(target=look, args=(session,)) for session in sessions]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert locale.setlocale(locale.LC_CTYPE) == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -130,7 +130,7 @@ def test_newcomers_are_seen_by_the_network_and_whoever_is_followed_by_its_cheape
 ) -> None:
     session = open_session(find("movenet-thunder", "keypoints").path, precision="f32")
     network, cheaper = Counted(session), Counted(session)
-    estimator = KeypointEstimator(cast(Session, network), follow=cast(Session, cheaper))
+    estimator = KeypointEstimator(cast(Session, network), light=cast(Session, cheaper))
     network.shown.clear()
     cheaper.shown.clear()
     detections = Boxes(np.array([[20, 0, 420, 511], [0, 0, 38, 150]], np.float32), np.array([0.7, 0.05], np.float32))

@@ -9,6 +9,7 @@ more threads than `LANES`, so many rows share them.)
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
@@ -29,6 +30,9 @@ Shapes = tuple[tuple[int, ...], ...]
 
 LANES = 4
 """At most so many rows run side by side: each has memory of its own."""
+
+_compiling = threading.Lock()
+"""Held while a network is read or compiled: OpenVINO sets the process's locale meanwhile, and two at once do not set it back."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +65,8 @@ class OpenVinoSession:
         # What is not in eight bits is in the best the device has.
         self._floats, _ = PRECISIONS[_precision(device, "auto") if precision == "int8" else precision]
         try:
-            self._model = _core().read_model(path)
+            with _compiling:
+                self._model = _core().read_model(path)
         except RuntimeError as error:
             raise InputError(f"{path} is no network that OpenVINO can read: {_reason(error)}") from None
         self._path = path
@@ -124,8 +129,9 @@ class OpenVinoSession:
             options["CACHE_DIR"] = str(folder)
         model = self._model.clone()
         try:
-            model.reshape(dict(zip(self.inputs, shapes, strict=True)))
-            compiled = _core().compile_model(model, self.device.upper(), options)
+            with _compiling:
+                model.reshape(dict(zip(self.inputs, shapes, strict=True)))
+                compiled = _core().compile_model(model, self.device.upper(), options)
         except RuntimeError as error:
             raise InputError(f"OpenVINO cannot compile {self._path} for inputs {shapes}: {_reason(error)}") from None
         if (got := compiled.get_property("INFERENCE_PRECISION_HINT")) != self._floats:

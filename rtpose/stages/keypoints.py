@@ -73,7 +73,7 @@ class KeypointEstimator:
 
     session takes `image` (n, s, s, 3) uint8 RGB for any n; if its width is free, also the middle columns of such crops.
     max_people: at most so many people are looked at in a frame. every: people are looked at in every so-many-th frame, and where the
-    detector has looked; in between they are moved on as they moved last, and marked as predicted. follow: a cheaper form of the
+    detector has looked; in between they are moved on as they moved last, and marked as predicted. light: a cheaper form of the
     network, for people who are followed: see `FEW`. keep: see `rtpose.journal`.
     Raises InputError for an unknown decoder.
     """
@@ -88,7 +88,7 @@ class KeypointEstimator:
         max_people: int = 40,
         crop: float = CROP,
         every: int = 1,
-        follow: Session | None = None,
+        light: Session | None = None,
         keep: Callable[[Answer], Answer] = lambda answer: answer,
     ) -> None:
         if decoder not in DECODERS:
@@ -99,7 +99,7 @@ class KeypointEstimator:
         if side is None:
             raise ValueError("a keypoint network's input must have a fixed size")
         self.tracker = Tracker(people=max_people)
-        self.session, self._follow = session, follow or session
+        self.session, self._light = session, light or session
         self._decode = DECODERS[decoder]
         # Not a bound method: a stage that holds itself would keep its network in memory until the garbage collector comes by.
         self._answer = keep(partial(type(self)._infer, cast("KeypointEstimator", weakref.proxy(self))))
@@ -110,13 +110,12 @@ class KeypointEstimator:
         self.every = every
         self._seen: deque[Seen] = deque(maxlen=2)
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
-        self._narrow = self._follow.inputs["image"][0][2] is None
-        # So that nothing is compiled or imported while somebody waits: every width, for somebody alone and for as many as run side by
-        # side. One network after the other: OpenVINO sets the process's locale meanwhile, and two at once do not set it back.
-        narrow = [(self._follow, round(share * side)) for _, share in NARROW] if self._narrow else []
+        self._narrow = self._light.inputs["image"][0][2] is None
+        # So that nothing is compiled or imported while somebody waits: every width, for somebody alone and for as many as run side by side.
+        narrow = [(self._light, round(share * side)) for _, share in NARROW] if self._narrow else []
         with ThreadPoolExecutor() as pool:
-            pool.submit(assign, np.ones((1, 1)), 0.0)
-            for network, width in {(session, side), (self._follow, side), *narrow}:
+            pool.submit(assign, np.ones((1, 1)), 0.0)  # scipy is imported while networks are compiled
+            for network, width in {(session, side), (self._light, side), *narrow}:
                 network({"image": np.zeros((max(session.threads, 1), side, width, 3), np.uint8)})
         self._shares: F32 = _NOBODY  # the last poses, in shares of their crops
 
@@ -170,8 +169,8 @@ class KeypointEstimator:
         widths = self._widths(boxes, squares)
         widths[count - new :] = side  # whether somebody is there is decided on all of the crop
         few = count - new <= FEW
-        cheaply = (np.arange(count) < count - new) & ((widths < side) | few) & (self._follow is not self.session)
-        self._shares = self._answer((self._batch[:count], widths, cheaply)).reshape(-1, 17, 3)
+        lightly = (np.arange(count) < count - new) & ((widths < side) | few) & (self._light is not self.session)
+        self._shares = self._answer((self._batch[:count], widths, lightly)).reshape(-1, 17, 3)
         if new and len(rows := again(_placed(self._shares, squares))):
             first, turned = self._shares[rows], np.ascontiguousarray(self._batch[rows][:, :, ::-1])
             agree(first, self._answer((turned, np.full(len(rows), side), np.zeros(len(rows), np.bool_))).reshape(-1, 17, 3))
@@ -195,12 +194,12 @@ class KeypointEstimator:
     def _infer(self, asked: tuple[U8, I64, NDArray[np.bool_]]) -> F32:
         """The poses (n, 17, 3) in crops (n, s, s, 3), in shares of them, seen in so many (n,) of their middle columns alone, by the cheaper
         form of the network or not (n,)."""
-        crops, widths, cheaply = asked
+        crops, widths, lightly = asked
         side = crops.shape[1]
         found = np.empty((len(widths), 17, 3), np.float32)
-        for cheap, width in sorted(set(zip(cheaply.tolist(), widths.tolist(), strict=True))):
-            rows, left = np.flatnonzero((cheaply == cheap) & (widths == width)), (side - width) // 2
-            network = self._follow if cheap else self.session
+        for cheap, width in sorted(set(zip(lightly.tolist(), widths.tolist(), strict=True))):
+            rows, left = np.flatnonzero((lightly == cheap) & (widths == width)), (side - width) // 2
+            network = self._light if cheap else self.session
             found[rows] = self._decode(network({"image": crops[rows, :, left : left + width]}))
         return found
 

@@ -178,20 +178,20 @@ class Data:
 
     def __init__(self, data: Path, made: Path, body: BodyModel, rng: np.random.Generator, without: Collection[str]) -> None:
         clips = read_mocap(data / "mocap", body)
-        labels = read_people(data / "coco_keypoints" / "train2017_people.npz", list(read_pictures(data / "coco_images")))
         errors = KeypointErrors.load()
         if "errors" in without:
             errors = KeypointErrors(errors.offsets[:0], errors.confidences[:0])
-        trains = [c for c in clips if c.group not in HELD_OUT]
-        self.bank = Bank.of(trains)
+        self.bank = bank = Bank.of([c for c in clips if c.group not in HELD_OUT])
         made.mkdir(parents=True, exist_ok=True)
-        bank = self.bank
-        if "poses" not in without:
-            make_poses(made / "poses.npz", labels, body, self.bank)
-            bank = Bank.of(trains, read_poses(made / "poses.npz"))
+        self.wild = self.seen = None
+        if not {"wild", "poses"} <= set(without):
+            labels = read_people(data / "coco_keypoints" / "train2017_people.npz", list(read_pictures(data / "coco_images")))
+            if "wild" not in without:
+                self.wild = WildSampler(labels, errors, rng)
+            if "poses" not in without:
+                make_poses(made / "poses.npz", labels, body, self.bank)
+                bank = self.bank.with_poses(read_poses(made / "poses.npz"))
         self.mocap = Sampler(body, bank, errors, rng)
-        self.wild = WildSampler(labels, errors, rng) if "wild" not in without else None
-        self.seen = None
         if "renders" not in without:
             make_renders(made, body, self.bank)
             self.seen = SeenSampler(read_renders(made), body, rng)

@@ -45,9 +45,6 @@ STANDING = 0.08
 """Share of people whose legs are out of the picture. They stand straight: what is not seen shall not be made up."""
 
 
-NO_POSES: F32 = np.empty((0, 22, 3, 3), np.float32)
-
-
 class Bank(NamedTuple):
     """Poses in a row: rotations (n, 22, 3, 3), root (n, 3), the first frame of the clip that each belongs to, and frames to draw from;
     single poses (p, 22, 3, 3) of people of COCO.
@@ -62,8 +59,8 @@ class Bank(NamedTuple):
     poses: F32
 
     @staticmethod
-    def of(clips: list[Clip], poses: F32 = NO_POSES, draws: int = 200_000) -> Bank:
-        """The clips and the poses, and the mirror images of all."""
+    def of(clips: list[Clip], draws: int = 200_000) -> Bank:
+        """The clips and their mirror images, no single poses."""
         rotations = [c.rotations for c in clips] + [mirrored(c.rotations) for c in clips]
         root = [c.root for c in clips] + [c.root * [-1, 1, 1] for c in clips]
         starts = np.cumsum([0] + [len(r) for r in root])[:-1]
@@ -73,8 +70,13 @@ class Bank(NamedTuple):
             frames[clip.group] += len(clip)
         chance = np.concatenate([np.full(len(c), frames[c.group] ** -0.5) for c in clips + clips])
         drawn = np.searchsorted(np.cumsum(chance) / chance.sum(), (np.arange(draws) + 0.5) / draws)
-        poses = np.concatenate([poses, np.float32(mirrored(poses.astype(np.float64)))])
-        return Bank(np.float32(np.concatenate(rotations)), np.concatenate(root), first, drawn, poses)
+        return Bank(
+            np.float32(np.concatenate(rotations)), np.concatenate(root), first, drawn, np.empty((0, 22, 3, 3), np.float32)
+        )
+
+    def with_poses(self, poses: F32) -> Bank:
+        """The same with single poses (p, 22, 3, 3) and their mirror images."""
+        return self._replace(poses=np.concatenate([poses, np.float32(mirrored(poses.astype(np.float64)))]))
 
 
 class KeypointErrors(NamedTuple):
@@ -212,16 +214,11 @@ def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, sta
             if posed >= 0:
                 _times(bank.rotations[sources[PART[j]], j].T, local[j], since)
                 _times(bank.poses[posed, j], since, local[j])
-        for a in range(3):
-            for b in range(3):
-                s = 0.0
-                for d in range(3):
-                    s += c[a, d] * local[0, d, b]
-                joints[a, b] = s
+        _times(c, local[0], since)
+        local[0] = since
         for a in range(3):
             pelvis[m, a] = 0.0
             for d in range(3):
-                local[0, a, d] = joints[a, d]
                 pelvis[m, a] += c[a, d] * (bank.root[frames[0], d] - bank.root[i, d])
         pelvis[m, 0] += aside_x
         pelvis[m, 1] += aside_y
@@ -270,9 +267,7 @@ def _place(body: Posable, betas: F32, world: F64, joints: F64, places: F64) -> N
 def _turned(turn: F64, world: F64, out: F32) -> None:
     """Write the world rotations (22, 3, 3) as the turned camera sees them."""
     for j in range(22):
-        for a in range(3):
-            for b in range(3):
-                out[j, a, b] = turn[a, 0] * world[j, 0, b] + turn[a, 1] * world[j, 1, b] + turn[a, 2] * world[j, 2, b]
+        _times(turn, world[j], out[j])
 
 
 @compiled

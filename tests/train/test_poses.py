@@ -40,7 +40,7 @@ def test_labelled_people_become_poses_that_nobody_has_captured(
     seen, wanted = (p - p.mean(-2, keepdims=True) for p in (seen, wanted))
     seen, wanted = (p / np.linalg.norm(p, axis=(-2, -1), keepdims=True) for p in (seen, wanted))
     assert np.linalg.norm(seen - wanted, axis=(-2, -1)).min() < 0.15
-    shown = Sampler(body, Bank.of(clips, made), KeypointErrors.load(), np.random.default_rng(0))(200)
+    shown = Sampler(body, Bank.of(clips).with_poses(made), KeypointErrors.load(), np.random.default_rng(0))(200)
     assert np.isfinite(shown.x).all()
     np.testing.assert_allclose(
         shown.world @ np.swapaxes(shown.world, -1, -2), np.broadcast_to(np.eye(3), shown.world.shape), atol=5e-3
