@@ -37,15 +37,24 @@ stays hidden would lie on whoever is in front, frame after frame."""
 FADE = 0.3
 """Seconds in which the worth of a pose that is not seen any more falls to 1/e."""
 
+FEW = 2
+"""So many people are not easily mixed up: where no more are followed, looks are saved that tell people of a crowd apart (on the street clip
+of `benchmarks/identities.py` it costs changes of numbers to look at followed people by a cheaper network, and not to look twice at what is
+already known)."""
+
 UNLIKELY = 0.08
 """Chance of being there after one look below which another one is not worth its time: of the people reported in the pictures of
 train2017 none had less than .15, and 30 % of those who were looked at had less than this."""
 
-REFUSAL = 1.0
-"""Seconds for which a place where the detector saw somebody, and the keypoints nobody, is not looked at again."""
+REFUSAL, SURER = 2.0, 0.2
+"""Seconds for which a place where the detector saw somebody, and the keypoints nobody, is not looked at again, unless the detector is
+surer by so much."""
 
 REUNION = 1.0
 """Seconds after somebody was seen again in which it may turn out who is who."""
+
+SOON = 5
+"""Frames after which somebody who is not sure enough to be reported is looked at where the detector looks, and not in between."""
 
 TRIAL = 3
 """Somebody who is not sure enough to be reported after so many looks of the detector is dropped."""
@@ -176,8 +185,9 @@ class Tracker:
         self.memory, self.people, self.newcomers = memory, people, newcomers
         self._tracked: list[_Person] = []
         self._lost: list[_Person] = []
-        self._refused: list[tuple[float, F32]] = []
+        self._refused: list[tuple[float, F32, float]] = []
         self._looks: list[_Look] = []
+        self._waiting: list[_Person] = []
         self._next = 1
 
     def forget(self) -> None:
@@ -187,9 +197,11 @@ class Tracker:
     def look(self, time: float, detections: Boxes | None, *, independent: bool = False) -> tuple[F32, int]:
         """Boxes (m, 4) px in which to look for people at `time`, and how many of these, the last ones, only the detector saw.
 
-        In a stream only the best of those are taken: the others can wait for the next look.
+        In a stream only the best of those are taken: the others can wait for its next look, as can people who are not reported `SOON`.
         """
-        places = [_Look(_moved(person, time), person, None, False) for person in self._tracked]
+        self._waiting = [person for person in self._tracked if detections is None and person.id == 0 and person.frames > SOON]
+        looked = (person for person in self._tracked if not any(person is other for other in self._waiting))
+        places = [_Look(_moved(person, time), person, None, False) for person in looked]
         if detections is not None:
             places = self._with_detections(places, detections, independent)
         self._looks = places[: self.people]
@@ -197,9 +209,12 @@ class Tracker:
         return np.array([look.box for look in self._looks], np.float32).reshape(-1, 4), new
 
     def promising(self, keypoints: F32, longer: int) -> I64:
-        """The rows of those whom only the detector saw and who may be somebody, by the poses (m, 17, 3) that a first look found in the
-        boxes of `look`; longer: longer side of the picture in px."""
-        rows = np.array([m for m, look in enumerate(self._looks) if look.person is None], np.int64)
+        """The rows of those whom only the detector saw and who may be somebody, and where `FEW` are tracked somebody else than they are,
+        by the poses (m, 17, 3) that a first look found in the boxes of `look`; longer: longer side of the picture in px."""
+        known = [pose for pose, look in zip(keypoints, self._looks, strict=True) if look.person is not None]
+        known = known if len(known) <= FEW else []
+        new = (m for m, look in enumerate(self._looks) if look.person is None)
+        rows = np.array([m for m in new if not any(oks(keypoints[m], pose) > SAME for pose in known)], np.int64)
         boxes = np.array([self._looks[m].box for m in rows], np.float32).reshape(-1, 4)
         snug, sights = fit(boxes, keypoints[rows]), keypoints[rows, :, 2].mean(axis=1)
         chances = [
@@ -286,28 +301,30 @@ class Tracker:
         explained = {j for i, j in pairs.items() if told[i].own or overlap[i, j] > SAME}
         found = [j for j in range(len(detections)) if j not in explained]
         if not independent:
-            refused = np.array([box for _, box in self._refused], np.float32).reshape(-1, 4)
-            fresh = iou(detections.xyxy, refused).max(axis=1, initial=0) < SAME
-            found = [j for j in found if fresh[j]][: self.newcomers]
+            refused = np.array([box for _, box, _ in self._refused], np.float32).reshape(-1, 4)
+            scores = np.array([score for _, _, score in self._refused])
+            no_news = (iou(detections.xyxy, refused) >= SAME) & (detections.scores[:, None] < scores + SURER)
+            found = [j for j in found if not no_news[j].any()][: self.newcomers]
         return told + [_Look(detections.xyxy[j], None, float(detections.scores[j]), True) for j in found]
 
     def _owners(self, time: float, keypoints: F32, colours: F32, rows: list[int]) -> dict[int, _Person]:
         """Whose poses the rows are: each tracked person's is the one that fits best where that person should be by now."""
-        if not rows or not self._tracked:
+        tracked = [look.person for look in self._looks if look.person is not None]
+        if not rows or not tracked:
             return {}
-        expected = np.stack([person.keypoints for person in self._tracked])
-        shift = np.stack([_shift(person, time) for person in self._tracked])
+        expected = np.stack([person.keypoints for person in tracked])
+        shift = np.stack([_shift(person, time) for person in tracked])
         expected[:, :, :2] += shift[:, None]
-        elapsed = np.array([time - person.time for person in self._tracked])
+        elapsed = np.array([time - person.time for person in tracked])
         alike = likeness(expected, keypoints[rows], 0.1 + 0.3 * np.minimum(elapsed, 1.0))
-        alike *= 0.5 + 0.5 * matching(np.stack([person.colours for person in self._tracked]), colours[rows])
-        strange = np.array([person.strange for person in self._tracked])
+        alike *= 0.5 + 0.5 * matching(np.stack([person.colours for person in tracked]), colours[rows])
+        strange = np.array([person.strange for person in tracked])
         alike[strange] = 0
         for k, m in enumerate(rows):
-            if m < len(self._tracked):
+            if m < len(tracked):
                 # The pose was found where this person was expected; whose pose was never seen takes what nobody else does.
                 alike[m, k] += 0.1 if strange[m] else 0.05
-        return {rows[k]: self._tracked[i] for i, k in assign(alike, 0.1)}
+        return {rows[k]: tracked[i] for i, k in assign(alike, 0.1)}
 
     def _convinces(self, person: _Person, there: float, snug: float) -> bool:
         """Whether somebody in a stream is to be reported from now on; there: the chance, snug: how well box and pose agree."""
@@ -350,9 +367,11 @@ class Tracker:
     def _part(self, time: float, here: list[_Person], taken: set[int]) -> None:
         """Track those who are here; remember those with an id who are not, and where the detector's find was refused."""
         self._lost += [old for old in self._tracked if old.id and not any(old is person for person in here)]
-        self._tracked = here
-        self._refused = [(when, box) for when, box in self._refused if time - when < REFUSAL]
-        self._refused += [(time, look.box) for m, look in enumerate(self._looks) if look.person is None and m not in taken]
+        self._tracked = here + self._waiting
+        self._refused = [(when, box, score) for when, box, score in self._refused if time - when < REFUSAL]
+        self._refused += [
+            (time, look.box, look.support) for m, look in enumerate(self._looks) if look.person is None and m not in taken
+        ]
 
 
 def _follow(person: _Person, time: float, look: _Look, keypoints: F32, colours: F32, sight: float) -> None:

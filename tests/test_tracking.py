@@ -131,6 +131,39 @@ def test_a_second_look_is_for_who_may_be_somebody() -> None:
     tracker.update(0.0, poses, np.stack([RED, BLUE]), SIZE)
     tracker.look(0.1, None)
     assert len(tracker.promising(poses[:1], max(SIZE))) == 0, "who is known is no newcomer"
+    part = box(poses[0]) * np.array([1, 1, 1, 0.6], np.float32)
+    _, new = tracker.look(0.2, Boxes(np.stack([box(poses[0]), part]), np.array([0.8, 0.3], np.float32)))
+    assert new == 1
+    assert len(tracker.promising(poses[[0, 0]], max(SIZE))) == 0, "nor is a part of them"
+
+
+def test_who_is_not_reported_waits_for_the_detector() -> None:
+    """The network is not asked frame after frame about a small thing on the wall; somebody else is followed all the while."""
+    tracker, looked = Tracker(), []
+    wall, person = pose(1500, 500, size=0.5, sure=0.3), pose(500, 500)
+    for k in range(18):
+        seen = Boxes(np.stack([box(person), box(wall)]), np.array([0.8, 0.28], np.float32)) if k % 9 == 0 else None
+        boxes, _ = tracker.look(k / 30, seen)
+        poses = np.stack([person, wall])[: len(boxes)]
+        who = tracker.update(k / 30, poses, np.stack([RED, BLUE])[: len(boxes)], SIZE)
+        assert who.ids.tolist() == [1]
+        looked.append(len(boxes))
+    assert looked == [2] * 6 + [1] * 3 + [2] + [1] * 8
+
+
+def test_a_place_where_nobody_was_is_looked_at_again_when_the_detector_is_surer() -> None:
+    tracker = Tracker()
+    wall = box(pose(1500, 500))[None]
+
+    def new(time: float, score: float) -> int:
+        _, count = tracker.look(time, Boxes(wall, np.array([score], np.float32)))
+        tracker.update(time, np.stack([pose(1500, 500, sure=0.02)])[:count], RED[None][:count], SIZE)
+        return count
+
+    assert [new(0.0, 0.3), new(0.5, 0.35), new(1.0, 0.6), new(1.5, 0.6)] == [1, 0, 1, 0]
+    tracker.look(3.4, None)
+    tracker.update(3.4, np.zeros((0, 17, 3), np.float32), np.zeros((0, 3, 3), np.float32), SIZE)
+    assert new(3.5, 0.6) == 1
 
 
 def test_ids_are_never_used_twice() -> None:

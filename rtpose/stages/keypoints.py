@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..backends import Arrays, Session
 from ..errors import InputError
 from ..journal import Answer
-from ..tracking import SEEN, Tracker, assign, iou
+from ..tracking import FEW, SEEN, Tracker, assign, iou
 from ..types import F32, I64, OKS_SIGMAS, U8, People, Result, Status
 from .posenet import STRIDE, decode_person
 
@@ -27,10 +27,6 @@ CROP = 1.15
 
 NARROW = ((0.5, 160 / 256),)
 """Boxes of less width over height need only so much of their crop's width: a network whose input width is free looks at no more."""
-
-FEW = 2
-"""People who are followed are seen by a cheaper form of the network, if there is one, where their crop shows nobody else or they are no
-more than this: in a crowd its errors would mix them up (the street clip of `benchmarks/identities.py`: 5 changes of numbers, not 2)."""
 
 MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
 """The keypoint that each one becomes in a mirrored picture."""
@@ -74,7 +70,7 @@ class KeypointEstimator:
     session takes `image` (n, s, s, 3) uint8 RGB for any n; if its width is free, also the middle columns of such crops.
     max_people: at most so many people are looked at in a frame. every: people are looked at in every so-many-th frame, and where the
     detector has looked; in between they are moved on as they moved last, and marked as predicted. light: a cheaper form of the
-    network, for people who are followed: see `FEW`. keep: see `rtpose.journal`.
+    network, for people who are followed, where their crop shows nobody else or they are `FEW`. keep: see `rtpose.journal`.
     Raises InputError for an unknown decoder.
     """
 
