@@ -25,8 +25,9 @@ from .posenet import STRIDE, decode_person
 CROP = 1.15
 """Side of the crop over the longer side of the person's box."""
 
-NARROW = ((0.5, 160 / 256),)
-"""Boxes of less width over height need only so much of their crop's width: a network whose input width is free looks at no more."""
+NARROW = 160 / 256
+"""A box beside which so much of its crop's width leaves as much room as there is above it needs no more: a network whose input width is
+free looks at that alone."""
 
 MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
 """The keypoint that each one becomes in a mirrored picture."""
@@ -108,7 +109,7 @@ class KeypointEstimator:
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
         self._narrow = self._light.inputs["image"][0][2] is None
         # So that nothing is compiled or imported while somebody waits: every width, for somebody alone and for as many as run side by side.
-        narrow = [(self._light, round(share * side)) for _, share in NARROW] if self._narrow else []
+        narrow = [(self._light, round(NARROW * side))] if self._narrow else []
         with ThreadPoolExecutor() as pool:
             pool.submit(assign, np.ones((1, 1)), 0.0)  # scipy is imported while networks are compiled
             for network, width in {(session, side), (self._light, side), *narrow}:
@@ -152,9 +153,10 @@ class KeypointEstimator:
     def estimate(self, image: U8, boxes: F32, *, new: int = 0, again: Callable[[F32], I64] = nobody) -> F32:
         """Keypoints (n, 17, 3) px, with the network's own confidence, of the person in each box (n, 4) px of the picture.
 
-        The crops are black beyond the picture's border. The last `new` boxes are looked at whole; then those (by their rows) that
-        `again` chooses by the keypoints once more, mirrored, and where the two looks agree they are averaged: that costs as much again,
-        and lifts AR by .01.
+        The crops are black beyond the picture's border. The last `new` boxes are looked at whole, beside few people whom we follow at
+        first by the cheaper form of the network: hardly anybody is there. Then those (by their rows) that `again` chooses by the
+        keypoints are looked at once more, mirrored, and where the two looks agree they are averaged: that costs as much again, and lifts
+        AR by .01.
         """
         count, side = len(boxes), self._batch.shape[1]
         if count > len(self._batch):
@@ -164,23 +166,33 @@ class KeypointEstimator:
             cut(image, squares[k], self._batch[k])
         widths = self._widths(boxes, squares)
         widths[count - new :] = side  # whether somebody is there is decided on all of the crop
+        followed = np.arange(count) < count - new
         few = count - new <= FEW
-        lightly = (np.arange(count) < count - new) & ((widths < side) | few) & (self._light is not self.session)
+        lightly = ((followed & (widths < side)) | (few & (count > new))) & (self._light is not self.session)
         self._shares = self._answer((self._batch[:count], widths, lightly)).reshape(-1, 17, 3)
         if new and len(rows := again(_placed(self._shares, squares))):
-            first, turned = self._shares[rows], np.ascontiguousarray(self._batch[rows][:, :, ::-1])
-            agree(first, self._answer((turned, np.full(len(rows), side), np.zeros(len(rows), np.bool_))).reshape(-1, 17, 3))
+            first, crops = self._shares[rows], self._batch[rows]
+            turned = np.ascontiguousarray(crops[:, :, ::-1])
+            if lightly[rows].any():
+                first, mirrored = np.split(self._seriously(np.concatenate([crops, turned])), 2)
+            else:
+                mirrored = self._seriously(turned)
+            agree(first, mirrored)
             self._shares[rows] = first
         return _placed(self._shares, squares)
+
+    def _seriously(self, crops: U8) -> F32:
+        """The poses (n, 17, 3) in whole crops (n, s, s, 3), in shares of them, by the network itself."""
+        count = len(crops)
+        return self._answer((crops, np.full(count, crops.shape[1]), np.zeros(count, np.bool_))).reshape(-1, 17, 3)
 
     def _widths(self, boxes: F32, squares: F32) -> I64:
         """How many columns (n,) of each box's crop are worth looking at."""
         side = self._batch.shape[1]
         widths = np.full(len(boxes), side, np.int64)
         if self._narrow:
-            slender = (boxes[:, 2] - boxes[:, 0]) / np.maximum(boxes[:, 3] - boxes[:, 1], np.float32(1.0))
-            for limit, share in reversed(NARROW):
-                widths[slender < limit] = round(share * side)
+            wide, high = (boxes[:, 2:] - boxes[:, :2]).T
+            widths[wide + (self._crop - 1) * high < NARROW * self._crop * high] = round(NARROW * side)
             # Whoever is seen together with somebody else is told apart by what stands around them.
             half = squares[:, 2:] / 2 * np.stack([widths / side, np.ones(len(boxes))], axis=1)
             seen = np.concatenate([squares[:, :2] - half, squares[:, :2] + half], axis=1).astype(np.float32)
