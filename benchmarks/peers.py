@@ -12,9 +12,9 @@ included; for rtpose packet to result in a live run at the clip's own rate (with
 full). memory: the process's peak. The environment for
 MediaPipe is made at first use in --envs (PyPI mediapipe==0.10.21, npm @mediapipe/pose for the lite and heavy networks).
 
-Accuracy: OKS and ankle PCK as `benchmarks/keypoints.py` measures them, over all measured people of the val2017 pictures, and over
-those who are the only labelled person of their picture, since MediaPipe reports one. Jitter: median over frames of the mean
-second difference of shoulders to ankles, in percent of the person's height, a frame squared.
+Accuracy: OKS and ankle PCK as `benchmarks/keypoints.py` measures them, boxes around the joints seen (`rtpose.tracking.extent`), over all
+measured people of the val2017 pictures, and over those who are the only labelled person of their picture, since MediaPipe reports one.
+Jitter: median over frames of the mean second difference of shoulders to ankles, in percent of the person's height, a frame squared.
 """
 
 from __future__ import annotations
@@ -250,13 +250,14 @@ def accuracy(state: dict[str, Any], workers: dict[str, Worker], path: Path) -> N
     sys.path.insert(0, str(HERE.parent))
     from keypoints import pictures, score
 
+    from rtpose.tracking import extent
     from rtpose.types import People
 
     def people(poses: list[Any]) -> People:
         points = np.array(poses, np.float32).reshape(-1, 17, 3)
-        low, high = points[..., :2].min(1, initial=np.inf), points[..., :2].max(1, initial=-np.inf)
+        boxes = np.array([extent(pose, np.zeros(4, np.float32)) for pose in points], np.float32).reshape(-1, 4)
         ids, status = np.arange(1, len(points) + 1), np.zeros(points.shape[:2], np.uint8)
-        return People(ids, np.concatenate([low, high], 1), points[..., 2].mean(1), points, status, points)
+        return People(ids, boxes, points[..., 2].mean(1), points, status, points)
 
     labelled = pictures("val2017")
     alone = np.array([len(p.keypoints) == 1 for p in labelled])

@@ -93,7 +93,7 @@ def test_a_slender_box_costs_fewer_columns_and_shows_the_same_joints(
 ) -> None:
     aside = BOX + np.array([100, 0, -100, 0], np.float32)  # half as wide, in much the same square
     narrow = make().estimate(astronaut, aside)[0]
-    monkeypatch.setattr("rtpose.stages.keypoints.NARROW", 1.0)
+    monkeypatch.setattr("rtpose.stages.keypoints.NARROW", ())
     whole = make().estimate(astronaut, aside)[0]
     face = np.arange(5)
     assert (narrow != whole).any()

@@ -25,9 +25,9 @@ from .posenet import STRIDE, decode_person
 CROP = 1.15
 """Side of the crop over the longer side of the person's box."""
 
-NARROW = 160 / 256
-"""A box beside which so much of its crop's width leaves as much room as there is above it needs no more: a network whose input width is
-free looks at that alone."""
+NARROW = (160 / 256, 192 / 256)
+"""A box beside which one of these shares of its crop's width leaves as much room as there is above it needs no more: a network whose
+input width is free looks at the least of them alone."""
 
 MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
 """The keypoint that each one becomes in a mirrored picture."""
@@ -109,7 +109,7 @@ class KeypointEstimator:
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
         self._narrow = self._light.inputs["image"][0][2] is None
         # So that nothing is compiled or imported while somebody waits: every width, for somebody alone and for as many as run side by side.
-        narrow = [(self._light, round(NARROW * side))] if self._narrow else []
+        narrow = [(self._light, round(share * side)) for share in NARROW] if self._narrow else []
         with ThreadPoolExecutor() as pool:
             pool.submit(assign, np.ones((1, 1)), 0.0)  # scipy is imported while networks are compiled
             for network, width in {(session, side), (self._light, side), *narrow}:
@@ -192,7 +192,8 @@ class KeypointEstimator:
         widths = np.full(len(boxes), side, np.int64)
         if self._narrow:
             wide, high = (boxes[:, 2:] - boxes[:, :2]).T
-            widths[wide + (self._crop - 1) * high < NARROW * self._crop * high] = round(NARROW * side)
+            for share in reversed(NARROW):
+                widths[wide + (self._crop - 1) * high < share * self._crop * high] = round(share * side)
             # Whoever is seen together with somebody else is told apart by what stands around them.
             half = squares[:, 2:] / 2 * np.stack([widths / side, np.ones(len(boxes))], axis=1)
             seen = np.concatenate([squares[:, :2] - half, squares[:, :2] + half], axis=1).astype(np.float32)
