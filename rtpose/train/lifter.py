@@ -121,7 +121,7 @@ class Network(nn.Module):
     """Residual blocks over the flat input. Says six numbers a bone, betas, and the logarithms of the errors it expects:
     radians a bone, metres a keypoint and joint."""
 
-    def __init__(self, betas: int, width: int = 512, blocks: int = 3) -> None:
+    def __init__(self, betas: int, width: int = 768, blocks: int = 3) -> None:
         super().__init__()
         self.enter = nn.Linear(FEATURES, width)
         self.blocks = nn.ModuleList(

@@ -1,7 +1,7 @@
 """What the lifter is trained on, as arrays: people who move by motion capture before random cameras, seen by keypoint networks
 that err; and people of COCO, of whom 2D labels alone are known.
 
-A pose of the mocap, perhaps with the legs or the arms of another one, or of somebody of COCO (`rtpose.train.poses`), a random shape and
+A pose of the mocap, perhaps with arms or legs of another one, or of somebody of COCO (`rtpose.train.poses`), a random shape and
 camera give keypoints, which are then missed, misplaced, swapped and doubted as keypoint networks do. `rtpose.train.renders` makes
 samples whose errors are a network's own.
 """
@@ -25,9 +25,17 @@ from ..types import F32, F64, I64
 from .mocap import FPS, MIRRORED, Clip, mirrored
 from .people import Labels
 
-_PARTS = (("hip", "knee", "ankle", "foot"), ("collar", "shoulder", "elbow", "wrist"))
-PART = np.array([next((i for i, names in enumerate(_PARTS, 1) if n.endswith(names)), 0) for n in JOINT_NAMES])
-"""The part of the body that a joint belongs to: trunk, legs or arms. A person can have each from another pose."""
+_LIMBS = ("left_hip", "left_knee", "left_ankle", "left_foot"), ("left_collar", "left_shoulder", "left_elbow", "left_wrist")
+PART = np.array(
+    [
+        next((2 * i + 1 + n.startswith("right") for i, limb in enumerate(_LIMBS) if n.replace("right", "left") in limb), 0)
+        for n in JOINT_NAMES
+    ]
+)
+"""The part of the body that a joint belongs to: trunk, left leg, right leg, left arm, right arm. A person can have each from another
+pose."""
+BOTH, ONE, ALIKE = np.array([0.3, 0.2]), 0.15, 0.1
+"""Share of people whose legs, and whose arms, are of another pose; one of them is; or whose right one mirrors the left one."""
 STIFF = np.array(
     [0.15 if n.endswith(("foot", "ankle", "wrist")) or n == "pelvis" else 0.5 if "collar" in n else 1.0 for n in JOINT_NAMES]
 )
@@ -47,7 +55,7 @@ STANDING = 0.08
 
 class Bank(NamedTuple):
     """Poses in a row: rotations (n, 22, 3, 3), root (n, 3), the first frame of the clip that each belongs to, and frames to draw from;
-    single poses (p, 22, 3, 3) of people of COCO.
+    single poses (p, 22, 3, 3) of people of COCO. The second half of either are the mirror images of the first.
 
     Of a group of clips as many frames are drawn as the square root of its length says: a few long walks shall not be all.
     """
@@ -182,11 +190,22 @@ def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, sta
     w = np.empty(3)
     posed = rng.integers(0, len(bank.poses)) if len(bank.poses) > 0 and rng.random() < POSED else -1
     i = bank.drawn[rng.integers(0, len(bank.drawn))]
-    sources = np.array([i, i, i])
-    for part, chance in ((1, 0.3), (2, 0.2)):
-        if rng.random() < chance:
-            sources[part] = bank.drawn[rng.integers(0, len(bank.drawn))]
-    frames = np.empty(3, np.int64)
+    sources, stands = np.full(5, i), np.full(5, posed)
+    for pair in range(2):
+        left, right = 1 + 2 * pair, 2 + 2 * pair
+        if rng.random() < BOTH[pair]:
+            sources[left] = sources[right] = bank.drawn[rng.integers(0, len(bank.drawn))]
+        chance = rng.random()
+        if chance < ONE:
+            limb = left + rng.integers(0, 2)
+            sources[limb] = bank.drawn[rng.integers(0, len(bank.drawn))]
+            if posed >= 0:
+                stands[limb] = rng.integers(0, len(bank.poses))
+        elif chance < ONE + ALIKE:
+            sources[right] = (sources[left] + len(bank.root) // 2) % len(bank.root)
+            if posed >= 0:
+                stands[right] = (posed + len(bank.poses) // 2) % len(bank.poses)
+    frames = np.empty(5, np.int64)
     speed = 1.0 if rng.random() < 0.5 else 0.6 + 1.2 * rng.random()
     strength = 0.5 * rng.random() ** 2
     for j in range(22):
@@ -202,18 +221,18 @@ def _person(rng: np.random.Generator, bank: Bank, body: Posable, steps: I64, sta
     for m in range(len(steps)):
         back = round(steps[m] * speed)
         out.there[m] = True
-        for part in range(3):
+        for part in range(5):
             begin = bank.first[sources[part]]
             out.there[m] &= sources[part] - back >= begin
             frames[part] = max(sources[part] - back, begin)
         for j in range(22):
-            if PART[j] == 1 and standing:
+            if standing and 1 <= PART[j] <= 2:
                 local[j] = noise[j]
                 continue
             _times(bank.rotations[frames[PART[j]], j], noise[j], local[j])
             if posed >= 0:
                 _times(bank.rotations[sources[PART[j]], j].T, local[j], since)
-                _times(bank.poses[posed, j], since, local[j])
+                _times(bank.poses[stands[PART[j]], j], since, local[j])
         _times(c, local[0], since)
         local[0] = since
         for a in range(3):
