@@ -53,7 +53,7 @@ def run(path: Path, everything: bool) -> tuple[list[People], list[float]]:
         settings = replace(settings, precision="f32", detect_every=1)
     source = open_source(path)
     people, times = [], []
-    with patch("rtpose.stages.keypoints.NARROW", ()) if everything else nullcontext():
+    with patch("rtpose.stages.keypoints.NARROW", (1.0,)) if everything else nullcontext():
         stages = make_stages(Networks(settings, source.info), source.info)
         for frame in source.frames():
             result = Result(frame)

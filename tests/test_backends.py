@@ -302,7 +302,7 @@ from rtpose.backends import open_session
 before = locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
 sessions = [open_session({str(THUNDER)!r}, backend="openvino", precision="f32", threads=1) for _ in range(2)]
 def look(session):
-    for width in (160, 192, 224, 256):
+    for width in (128, 160, 192, 256):
         session({{"image": np.zeros((1, 256, width, 3), np.uint8)}})
 threads = [threading.Thread(target=look, args=(session,)) for session in sessions]
 for thread in threads: thread.start()

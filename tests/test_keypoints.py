@@ -93,7 +93,7 @@ def test_a_slender_box_costs_fewer_columns_and_shows_the_same_joints(
 ) -> None:
     aside = BOX + np.array([100, 0, -100, 0], np.float32)  # half as wide, in much the same square
     narrow = make().estimate(astronaut, aside)[0]
-    monkeypatch.setattr("rtpose.stages.keypoints.NARROW", ())
+    monkeypatch.setattr("rtpose.stages.keypoints.NARROW", (1.0,))
     whole = make().estimate(astronaut, aside)[0]
     face = np.arange(5)
     assert (narrow != whole).any()
@@ -123,6 +123,19 @@ class Counted:
     def __call__(self, feeds: Mapping[str, Image]) -> Arrays:
         self.shown.append((len(feeds["image"]), feeds["image"].shape[2]))
         return self._session(feeds)
+
+
+@pytest.mark.parametrize(
+    ("left", "width"), [((100,), 128), ((100, 300), 128), ((100, 120), 192), ((100, 300, 500), 160), ((100, 120, 140), 256)]
+)
+def test_how_narrow_a_crop_is_depends_on_who_is_beside(astronaut: Image, left: tuple[int, ...], width: int) -> None:
+    session = open_session(find("movenet-thunder", "keypoints").path, precision="f32")
+    network = Counted(session)
+    estimator = KeypointEstimator(cast(Session, network))
+    network.shown.clear()
+    boxes = np.array([[x, 100, x + 30, 200] for x in left], np.float32)
+    estimator.estimate(np.tile(astronaut, (1, 2, 1)), boxes)
+    assert network.shown == [(len(left), width)]
 
 
 def test_newcomers_are_seen_by_the_network_and_whoever_is_followed_by_its_cheaper_form(

@@ -25,7 +25,7 @@ from .posenet import STRIDE, decode_person
 CROP = 1.15
 """Side of the crop over the longer side of the person's box."""
 
-NARROW = (160 / 256, 192 / 256)
+NARROW = (128 / 256, 160 / 256, 192 / 256)
 """A box beside which one of these shares of its crop's width leaves as much room as there is above it needs no more: a network whose
 input width is free looks at the least of them alone."""
 
@@ -108,12 +108,14 @@ class KeypointEstimator:
         self._seen: deque[Seen] = deque(maxlen=2)
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
         self._narrow = self._light.inputs["image"][0][2] is None
-        # So that nothing is compiled or imported while somebody waits: every width, for somebody alone and for as many as run side by side.
-        narrow = [(self._light, round(share * side)) for share in NARROW] if self._narrow else []
+        # So that nothing is compiled or imported while somebody waits: whole crops for somebody alone and for as many as run side by side,
+        # narrow ones for somebody alone. Those for several are made when they come, which takes .14 s once a width.
+        rows = max(session.threads, 1)
+        narrow = [(self._light, 1, round(share * side)) for share in NARROW] if self._narrow else []
         with ThreadPoolExecutor() as pool:
             pool.submit(assign, np.ones((1, 1)), 0.0)  # scipy is imported while networks are compiled
-            for network, width in {(session, side), (self._light, side), *narrow}:
-                network({"image": np.zeros((max(session.threads, 1), side, width, 3), np.uint8)})
+            for network, count, width in {(session, rows, side), (self._light, rows, side), *narrow}:
+                network({"image": np.zeros((count, side, width, 3), np.uint8)})
         self._shares: F32 = _NOBODY  # the last poses, in shares of their crops
 
     def __call__(self, result: Result) -> Result:
@@ -164,10 +166,10 @@ class KeypointEstimator:
         squares = square_crops(boxes, self._crop)
         for k in range(count):
             cut(image, squares[k], self._batch[k])
-        widths = self._widths(boxes, squares)
+        few = count - new <= FEW
+        widths = self._widths(boxes, squares, few)
         widths[count - new :] = side  # whether somebody is there is decided on all of the crop
         followed = np.arange(count) < count - new
-        few = count - new <= FEW
         lightly = ((followed & (widths < side)) | (few & (count > new))) & (self._light is not self.session)
         self._shares = self._answer((self._batch[:count], widths, lightly)).reshape(-1, 17, 3)
         if new and len(rows := again(_placed(self._shares, squares))):
@@ -186,18 +188,22 @@ class KeypointEstimator:
         count = len(crops)
         return self._answer((crops, np.full(count, crops.shape[1]), np.zeros(count, np.bool_))).reshape(-1, 17, 3)
 
-    def _widths(self, boxes: F32, squares: F32) -> I64:
-        """How many columns (n,) of each box's crop are worth looking at."""
+    def _widths(self, boxes: F32, squares: F32, few: bool) -> I64:
+        """How many columns (n,) of each box's crop are worth looking at.
+
+        Whoever is seen together with somebody else is told apart by what stands around them: they are seen less narrowly, and whole where
+        more than a few are followed. These have no use for the narrowest either: in the street clip numbers change by it.
+        """
         side = self._batch.shape[1]
         widths = np.full(len(boxes), side, np.int64)
         if self._narrow:
             wide, high = (boxes[:, 2:] - boxes[:, :2]).T
-            for share in reversed(NARROW):
+            for share in reversed(NARROW if few else NARROW[1:]):
                 widths[wide + (self._crop - 1) * high < share * self._crop * high] = round(share * side)
-            # Whoever is seen together with somebody else is told apart by what stands around them.
             half = squares[:, 2:] / 2 * np.stack([widths / side, np.ones(len(boxes))], axis=1)
             seen = np.concatenate([squares[:, :2] - half, squares[:, :2] + half], axis=1).astype(np.float32)
-            widths[(iou(seen, boxes) > 0).sum(axis=1) > 1] = side
+            beside = (iou(seen, boxes) > 0).sum(axis=1) > 1
+            widths[beside] = np.maximum(widths[beside], round(NARROW[-1] * side) if few else side)
         return widths
 
     def _infer(self, asked: tuple[U8, I64, NDArray[np.bool_]]) -> F32:
