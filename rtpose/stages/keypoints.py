@@ -191,19 +191,20 @@ class KeypointEstimator:
     def _widths(self, boxes: F32, squares: F32, few: bool) -> I64:
         """How many columns (n,) of each box's crop are worth looking at.
 
-        Whoever is seen together with somebody else is told apart by what stands around them: they are seen less narrowly, and whole where
-        more than a few are followed. These have no use for the narrowest either: in the street clip numbers change by it.
+        Where more than a few are followed, whoever is seen together with somebody else is told apart by what stands around them, and seen
+        whole; nor is anybody seen in the narrowest crops: in the street clip numbers change by it.
         """
         side = self._batch.shape[1]
         widths = np.full(len(boxes), side, np.int64)
-        if self._narrow:
-            wide, high = (boxes[:, 2:] - boxes[:, :2]).T
-            for share in reversed(NARROW if few else NARROW[1:]):
-                widths[wide + (self._crop - 1) * high < share * self._crop * high] = round(share * side)
+        if not self._narrow:
+            return widths
+        wide, high = (boxes[:, 2:] - boxes[:, :2]).T
+        for share in reversed(NARROW if few else NARROW[1:]):
+            widths[wide + (self._crop - 1) * high < share * self._crop * high] = round(share * side)
+        if not few:
             half = squares[:, 2:] / 2 * np.stack([widths / side, np.ones(len(boxes))], axis=1)
             seen = np.concatenate([squares[:, :2] - half, squares[:, :2] + half], axis=1).astype(np.float32)
-            beside = (iou(seen, boxes) > 0).sum(axis=1) > 1
-            widths[beside] = np.maximum(widths[beside], round(NARROW[-1] * side) if few else side)
+            widths[(iou(seen, boxes) > 0).sum(axis=1) > 1] = side
         return widths
 
     def _infer(self, asked: tuple[U8, I64, NDArray[np.bool_]]) -> F32:
