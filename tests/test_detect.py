@@ -128,7 +128,12 @@ def test_it_looks_at_every_kth_frame_by_index_and_after_a_gap() -> None:
 def test_intervals_are_never_longer_than_asked(rate: float, seconds: float) -> None:
     every = frames_between(rate, seconds)
     assert every >= 1
-    assert every == 1 or every / rate <= seconds
+    assert every == 1 or every / (1.002 * rate) <= seconds
+
+
+def test_the_rates_of_television_count_as_whole_ones() -> None:
+    assert frames_between(30000 / 1001, 0.2) == 6
+    assert frames_between(60000 / 1001, 0.2) == 12
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 16384), (16384, 1), (3, 700), (32, 32), (416, 416), (417, 1)])

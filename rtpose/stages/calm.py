@@ -14,7 +14,7 @@ CHANGE = 8.0
 """Grey levels by which a cell must differ to have changed. The noise of cameras and codecs is far below that in a cell's mean."""
 ROOM = 0.1
 """Of a box's longer side, around it, in which its person may move without being somebody new."""
-SAME = 0.7
+SAME = 0.5
 """IoU from which two looks have found the same person."""
 LONGEST = 0.6
 """Seconds after which the detector looks again in any case: people who stand still confirm themselves by that."""

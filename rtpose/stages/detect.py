@@ -202,8 +202,11 @@ def _uncut(found: F32, tile: Rect, around: Rect) -> F32:
 
 
 def frames_between(rate: float, seconds: float = 0.2) -> int:
-    """The `every` that lets the detector look at a source of `rate` frames a second about every `seconds`, never later."""
-    return max(1, int(rate * seconds))
+    """The `every` that lets the detector look at a source of `rate` frames a second about every `seconds`, never later.
+
+    Rates a thousandth below a whole one count as that: 30000 / 1001, NTSC's, as 30.
+    """
+    return max(1, int(rate * 1.002 * seconds))
 
 
 @numba.njit(cache=True)
