@@ -138,6 +138,26 @@ def test_crops_are_less_narrow_where_many_are_followed(astronaut: Image, left: t
     assert network.shown == [(len(left), width)]
 
 
+def test_crops_of_different_width_are_seen_side_by_side(astronaut: Image) -> None:
+    network = Counted(open_session(find("movenet-thunder", "keypoints").path, precision="f32"))
+    estimator = KeypointEstimator(cast(Session, network))
+    network.shown.clear()
+    estimator.estimate(astronaut, np.array([[100, 100, 130, 200], [200, 100, 250, 200]], np.float32))
+    assert network.shown == [(2, 160)]
+
+
+def test_beside_somebody_followed_newcomers_are_first_seen_narrowly_then_whole(astronaut: Image) -> None:
+    session = open_session(find("movenet-thunder", "keypoints").path, precision="f32")
+    network, cheaper = Counted(session), Counted(session)
+    estimator = KeypointEstimator(cast(Session, network), light=cast(Session, cheaper))
+    network.shown.clear()
+    cheaper.shown.clear()
+    boxes = np.array([[100, 100, 130, 200], [200, 100, 230, 200], [300, 100, 330, 200]], np.float32)
+    estimator.estimate(astronaut, boxes, new=2, again=lambda _: np.array([2]))
+    assert cheaper.shown == [(3, 128)]
+    assert network.shown == [(2, 256)], "one of them, as they are and mirrored"
+
+
 def test_newcomers_are_seen_by_the_network_and_whoever_is_followed_by_its_cheaper_form(
     look: Callable[[int], Detector], astronaut: Image
 ) -> None:

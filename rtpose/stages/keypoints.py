@@ -155,10 +155,10 @@ class KeypointEstimator:
     def estimate(self, image: U8, boxes: F32, *, new: int = 0, again: Callable[[F32], I64] = nobody) -> F32:
         """Keypoints (n, 17, 3) px, with the network's own confidence, of the person in each box (n, 4) px of the picture.
 
-        The crops are black beyond the picture's border. The last `new` boxes are looked at whole, beside few people whom we follow at
-        first by the cheaper form of the network: hardly anybody is there. Then those (by their rows) that `again` chooses by the
-        keypoints are looked at once more, mirrored, and where the two looks agree they are averaged: that costs as much again, and lifts
-        AR by .01.
+        The crops are black beyond the picture's border. The last `new` boxes are looked at whole. Then those (by their rows) that `again`
+        chooses by the keypoints are looked at once more, mirrored, and where the two looks agree they are averaged: that costs as much
+        again, and lifts AR by .01. Beside few people whom we follow hardly anybody else is there: new boxes are first seen as those who
+        are followed, narrowly and by the cheaper form of the network, and only those that `again` chooses whole, twice.
         """
         count, side = len(boxes), self._batch.shape[1]
         if count > len(self._batch):
@@ -168,9 +168,9 @@ class KeypointEstimator:
             cut(image, squares[k], self._batch[k])
         few = count - new <= FEW
         widths = self._widths(boxes, squares, few)
-        widths[count - new :] = side  # whether somebody is there is decided on all of the crop
         followed = np.arange(count) < count - new
         lightly = ((followed & (widths < side)) | (few & (count > new))) & (self._light is not self.session)
+        widths[~followed & ~lightly] = side  # whether somebody is there is decided on all of the crop
         self._shares = self._answer((self._batch[:count], widths, lightly)).reshape(-1, 17, 3)
         if new and len(rows := again(_placed(self._shares, squares))):
             first, crops = self._shares[rows], self._batch[rows]
@@ -191,7 +191,8 @@ class KeypointEstimator:
     def _widths(self, boxes: F32, squares: F32, few: bool) -> I64:
         """How many columns (n,) of each box's crop are worth looking at.
 
-        Where more than a few are followed, whoever is seen together with somebody else is told apart by what stands around them, and seen
+        Where no more than a few are followed, all narrow crops are as wide as the widest of them: side by side they cost less than one
+        after the other. Where more are, whoever is seen together with somebody else is told apart by what stands around them, and seen
         whole; nor is anybody seen in the narrowest crops: in the street clip numbers change by it.
         """
         side = self._batch.shape[1]
@@ -201,7 +202,10 @@ class KeypointEstimator:
         wide, high = (boxes[:, 2:] - boxes[:, :2]).T
         for share in reversed(NARROW if few else NARROW[1:]):
             widths[wide + (self._crop - 1) * high < share * self._crop * high] = round(share * side)
-        if not few:
+        if few:
+            slender = widths < side
+            widths[slender] = widths[slender].max(initial=0)
+        else:
             half = squares[:, 2:] / 2 * np.stack([widths / side, np.ones(len(boxes))], axis=1)
             seen = np.concatenate([squares[:, :2] - half, squares[:, :2] + half], axis=1).astype(np.float32)
             widths[(iou(seen, boxes) > 0).sum(axis=1) > 1] = side
