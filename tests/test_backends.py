@@ -212,9 +212,15 @@ def test_openvino_reads_precision_and_threads_back_from_the_compiled_network() -
 
 
 def test_openvino_gives_the_same_bits_alone_and_in_company() -> None:
-    session = open_session(THUNDER, backend="openvino", threads=2)  # two side by side, then one with both threads
-    crops = noise(3, 256, 256, 3)
-    together = session({"image": crops})["keypoints"]
+    session = open_session(THUNDER, backend="openvino", threads=2)
+    assert isinstance(session, openvino_backend.OpenVinoSession)
+    crops, others = noise(3, 256, 256, 3), set(threading.enumerate())
+    before = session({"image": crops})["keypoints"]  # one after the other: what takes two at once is compiled meanwhile
+    (compiling,) = set(threading.enumerate()) - others
+    compiling.join()
+    assert {lanes for _, lanes in session._requests} == {1, 2}
+    together = session({"image": crops})["keypoints"]  # two side by side, then one with both threads
+    np.testing.assert_array_equal(before, together)
     for i in range(3):
         np.testing.assert_array_equal(session({"image": crops[i : i + 1]})["keypoints"][0], together[i])
 

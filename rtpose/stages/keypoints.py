@@ -108,14 +108,12 @@ class KeypointEstimator:
         self._seen: deque[Seen] = deque(maxlen=2)
         self._batch: U8 = np.empty((1, side, side, 3), np.uint8)
         self._narrow = self._light.inputs["image"][0][2] is None
-        # So that nothing is compiled or imported while somebody waits: whole crops for somebody alone and for as many as run side by side,
-        # narrow ones for somebody alone. Those for several are made when they come, which takes .14 s once a width.
-        rows = max(session.threads, 1)
-        narrow = [(self._light, 1, round(share * side)) for share in NARROW] if self._narrow else []
+        # So that nothing is compiled or imported while somebody waits.
+        narrow = [(self._light, round(share * side)) for share in NARROW] if self._narrow else []
         with ThreadPoolExecutor() as pool:
             pool.submit(assign, np.ones((1, 1)), 0.0)  # scipy is imported while networks are compiled
-            for network, count, width in {(session, rows, side), (self._light, rows, side), *narrow}:
-                network({"image": np.zeros((count, side, width, 3), np.uint8)})
+            for network, width in {(session, side), (self._light, side), *narrow}:
+                network({"image": np.zeros((1, side, width, 3), np.uint8)})
         self._shares: F32 = _NOBODY  # the last poses, in shares of their crops
 
     def __call__(self, result: Result) -> Result:
