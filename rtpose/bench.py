@@ -73,6 +73,11 @@ class Case:
     seconds: float = 10.0
     repeats: int = 5
 
+    @property
+    def source(self) -> str:
+        """What was measured, by a name that means the same on every machine."""
+        return Path(self.spec).name
+
 
 class _Null:
     """A sink that takes every result and counts the people."""
@@ -233,7 +238,7 @@ def measure(case: Case) -> Row:
     row["networks"] = {
         name: {"backend": s.backend, "precision": s.precision, "threads": s.threads} for name, s in used.items() if s is not None
     }
-    return {"name": case.name, "source": case.spec, "mode": "live" if case.live else "offline", **row}
+    return {"name": case.name, "source": case.source, "mode": "live" if case.live else "offline", **row}
 
 
 def _offline(case: Case, opener: Callable[[], InfoSource], networks: Networks) -> Row:
@@ -420,7 +425,7 @@ def apart(case: Case) -> Row:
     except RtposeError as error:
         if case.name in ("offline", "live"):
             raise
-        return {"name": case.name, "source": case.spec, "cannot": str(error)}
+        return {"name": case.name, "source": case.source, "cannot": str(error)}
 
 
 def bench(

@@ -50,6 +50,7 @@ def test_every_sweep_has_cases_and_an_unknown_one_is_refused() -> None:
 
 def test_offline_and_live_rows_say_what_ran(tmp_path: Path) -> None:
     offline, live = (measure(case) for case in cases(str(CLIP), FAST, (), 1.0, 1))
+    assert offline["source"] == live["source"] == CLIP.name, "no path of this machine"
     assert (offline["mode"], offline["read"], offline["frames"], offline["dropped"]) == ("offline", 90, 90, {})
     assert offline["bottleneck"] in [stage["name"] for stage in offline["stages"]]
     assert offline["bound_fps"] > 0
