@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -20,46 +22,51 @@ LONGEST = 0.6
 """Seconds after which the detector looks again in any case: people who stand still confirm themselves by that."""
 
 
+class Cells(NamedTuple):
+    """A picture made small: its brightness (h, w) in `CELLS` cells along its longer side, and cells a pixel."""
+
+    brightness: F32
+    scale: float
+
+
 class Calm:
     """Remembers what the detector saw when it looked last."""
 
     def __init__(self) -> None:
-        self._picture: F32 = np.zeros((0, 0), np.float32)
-        self._scale = 1.0
+        self._cells = Cells(np.zeros((0, 0), np.float32), 1.0)
         self._boxes: F32 = np.zeros((0, 4), np.float32)
         self.steady = False
         """Whether the last two looks found the same people."""
         self._time = -np.inf
 
-    def lasts(self, image: U8, time: float) -> bool:
-        """Whether the last two looks found the same people, not long before `time` (s), and the picture (h, w, 3) has changed since
-        only where they are."""
+    def lasts(self, cells: Cells, time: float) -> bool:
+        """Whether the last two looks found the same people, not long before `time` (s), and the picture has changed since only
+        where they are."""
         if not self.steady or time - self._time >= LONGEST:
             return False
-        picture, _ = _small(image)
-        if picture.shape != self._picture.shape:
+        if cells.brightness.shape != self._cells.brightness.shape:
             return False
-        changed = np.abs(picture - self._picture) > CHANGE
+        changed = np.abs(cells.brightness - self._cells.brightness) > CHANGE
         for x0, y0, x1, y1 in self._boxes:
             room = ROOM * max(x1 - x0, y1 - y0)
-            left, top = (max(int((low - room) * self._scale), 0) for low in (x0, y0))
-            right, bottom = (int(np.ceil((high + room) * self._scale)) for high in (x1, y1))
+            left, top = (max(int((low - room) * cells.scale), 0) for low in (x0, y0))
+            right, bottom = (int(np.ceil((high + room) * cells.scale)) for high in (x1, y1))
             changed[top:bottom, left:right] = False
         return not changed.any()
 
-    def looked(self, image: U8, time: float, boxes: F32) -> None:
+    def looked(self, cells: Cells, time: float, boxes: F32) -> None:
         """The detector has found people in boxes (n, 4) px of the picture."""
         known = iou(boxes, self._boxes) >= SAME
         self.steady = len(boxes) == len(self._boxes) and bool(known.any(axis=1).all()) and bool(known.any(axis=0).all())
-        self._picture, self._scale = _small(image)
-        self._boxes, self._time = boxes, time
+        self._cells, self._boxes, self._time = cells, boxes, time
 
 
-def _small(image: U8) -> tuple[F32, float]:
-    """The picture's brightness in `CELLS` cells along its longer side, and cells a pixel."""
+def cells_of(image: U8) -> Cells:
+    """The picture (h, w, 3) made small."""
     scale = CELLS / max(image.shape[:2])
     size = (max(round(scale * image.shape[1]), 1), max(round(scale * image.shape[0]), 1))
-    return cv2.resize(halved(image, CELLS), size, interpolation=cv2.INTER_AREA).mean(axis=2, dtype=np.float32), scale
+    small = cv2.resize(halved(image, CELLS), size, interpolation=cv2.INTER_AREA)
+    return Cells(small.mean(axis=2, dtype=np.float32), scale)
 
 
 def halved(image: U8, longest: int) -> U8:

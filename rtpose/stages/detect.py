@@ -23,7 +23,7 @@ from ..journal import Answer
 from ..scope import Rect
 from ..types import F32, U8, Boxes, Result
 from . import yolo
-from .calm import Calm, halved
+from .calm import Calm, cells_of, halved
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -126,10 +126,11 @@ class Detector:
         self._looked = frame.index
         if self._calm is None or frame.independent:
             return replace(result, detections=self.detect(frame.image))
-        if not gap and self._calm.lasts(frame.image, frame.time):
+        cells = cells_of(frame.image)
+        if not gap and self._calm.lasts(cells, frame.time):
             return result
         found = self.detect(frame.image)
-        self._calm.looked(frame.image, frame.time, found.xyxy[found.scores >= CLEAR])
+        self._calm.looked(cells, frame.time, found.xyxy[found.scores >= CLEAR])
         return replace(result, detections=found)
 
     def detect(self, image: U8) -> Boxes:

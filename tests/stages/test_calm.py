@@ -9,7 +9,7 @@ from skimage import data
 
 from rtpose.backends import open_session
 from rtpose.models import find
-from rtpose.stages.calm import LONGEST, Calm, halved
+from rtpose.stages.calm import LONGEST, Calm, cells_of, halved
 from rtpose.stages.detect import Detector
 from rtpose.types import Frame, Result
 
@@ -26,33 +26,33 @@ def room() -> NDArray[np.uint8]:
 def settled(room: NDArray[np.uint8]) -> Calm:
     calm = Calm()
     for time in (0.0, 0.2):
-        calm.looked(room, time, BOX)
+        calm.looked(cells_of(room), time, BOX)
     return calm
 
 
 def test_noise_and_who_is_known_disturb_nothing(room: NDArray[np.uint8]) -> None:
     later = np.clip(np.random.default_rng(1).normal(110, 8, room.shape), 0, 255).astype(np.uint8)
     later[120:440, 120:330] = 250  # the person moves within the box and a little beyond it
-    assert settled(room).lasts(later, 0.4)
+    assert settled(room).lasts(cells_of(later), 0.4)
 
 
 @pytest.mark.parametrize("place", [(0, 0), (440, 600), (20, 500)])
 def test_whoever_comes_is_noticed(room: NDArray[np.uint8], place: tuple[int, int]) -> None:
     later = room.copy()
     later[place[0] : place[0] + 40, place[1] : place[1] + 16] += 40
-    assert not settled(room).lasts(later, 0.4)
+    assert not settled(room).lasts(cells_of(later), 0.4)
 
 
 def test_it_does_not_last_and_begins_with_two_looks_alike(room: NDArray[np.uint8]) -> None:
-    assert not settled(room).lasts(room, 0.2 + LONGEST)
+    assert not settled(room).lasts(cells_of(room), 0.2 + LONGEST)
     once = Calm()
-    once.looked(room, 0.0, BOX)
-    assert not once.lasts(room, 0.1)
+    once.looked(cells_of(room), 0.0, BOX)
+    assert not once.lasts(cells_of(room), 0.1)
     for boxes in (BOX + 300, np.concatenate([BOX, BOX + 300]), BOX[:0]):
         calm = settled(room)
-        calm.looked(room, 0.3, boxes)
-        assert not calm.lasts(room, 0.4)
-    assert not settled(room).lasts(room[:400], 0.4)
+        calm.looked(cells_of(room), 0.3, boxes)
+        assert not calm.lasts(cells_of(room), 0.4)
+    assert not settled(room).lasts(cells_of(room[:400]), 0.4)
 
 
 def test_the_detector_looks_less_often_at_what_does_not_move() -> None:
