@@ -225,6 +225,23 @@ def test_openvino_gives_the_same_bits_alone_and_in_company() -> None:
         np.testing.assert_array_equal(session({"image": crops[i : i + 1]})["keypoints"][0], together[i])
 
 
+def test_a_process_that_ends_while_a_network_is_compiled_ends_well() -> None:
+    # As in a run, whose stages have threads that do not outlive it.
+    code = f"""
+import threading
+import numpy as np
+from rtpose.backends import open_session
+session = open_session({str(THUNDER)!r}, backend="openvino", precision="f32", threads=2)
+crops = np.zeros((2, 256, 256, 3), np.uint8)
+session({{"image": crops[:1]}})
+stage = threading.Thread(target=session, args=({{"image": crops}},), daemon=True)
+stage.start()
+stage.join()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_openvino_says_the_same_of_vectors_one_by_one_and_two_by_two() -> None:
     session = open_session(LIFTER, backend="openvino", precision="f32", threads=1)
     shown = np.random.default_rng(0).normal(0, 0.5, (6, 256)).astype(np.float32)

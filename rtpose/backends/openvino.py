@@ -116,7 +116,8 @@ class OpenVinoSession:
         if lanes > 1 and (shapes, lanes) not in self._requests:
             if (shapes, lanes) not in self._coming:
                 self._coming.add((shapes, lanes))
-                threading.Thread(target=self._requests_for, args=(shapes, lanes)).start()
+                # A stage's thread is a daemon, and what it starts would be one: the process must not end in the middle of OpenVINO.
+                threading.Thread(target=self._requests_for, args=(shapes, lanes), daemon=False).start()
             return self._requests_for(shapes, 1)
         return self._requests_for(shapes, lanes)
 
