@@ -25,7 +25,8 @@ from .types import Frame, Result
 T = TypeVar("T")
 
 Stage = Callable[[Result], Result]
-"""Adds its part to the result; called in frame order, always from the same thread. May carry a `name`."""
+"""Adds its part to the result; called in frame order, always from the same thread. May carry a `name`, and an `upcoming`: a run on threads
+makes it a function that gives the result which the next call will be about, or None while that is not at hand."""
 
 
 PATIENCE = 3.0
@@ -111,6 +112,11 @@ class Channel(Generic[T]):
             item = self._take()
             self._changed.notify_all()
             return item
+
+    def first(self) -> T | None:
+        """The oldest item, which stays inside; None if there is none."""
+        with self._changed:
+            return self._items[0] if self._items else None
 
     def _take(self) -> T:
         return self._items.popleft()
@@ -259,7 +265,7 @@ def run(
     sinks: Sequence[Sink],
     *,
     live: bool = False,
-    capacity: int = 2,
+    capacity: int = 4,
     control: Control | None = None,
 ) -> Report:
     """Run the source through the stages into the sinks, each on a thread of its own, and return what happened.
@@ -286,6 +292,9 @@ class _Run:
         self.channels: list[Channel[Result]] = [
             _Entrance() if live and i == 0 else Channel(capacity) for i in range(max(1, len(stages)))
         ]
+        for stage, channel in zip(stages, self.channels, strict=False):
+            if hasattr(stage, "upcoming"):
+                stage.upcoming = channel.first
         self.outputs: list[Channel[Result]] = [Channel(1, latest=True) if s.latest else Channel(capacity) for s in sinks]
         self.writers = [i for i, s in enumerate(sinks) if not s.latest]
         held = [s for s, sink in zip(self.stats[1:], [*stages, *sinks], strict=True) if not getattr(sink, "latest", False)]

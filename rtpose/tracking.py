@@ -53,6 +53,10 @@ surer by so much."""
 REUNION = 1.0
 """Seconds after somebody was seen again in which it may turn out who is who."""
 
+FORESEEN = 0.9
+"""From this IoU of the box that the look before the last lets expect with that which the last one does, the former will do: it is known a
+frame earlier, so that looks need not wait for each other."""
+
 SOON = 5
 """Frames after which somebody who is not sure enough to be reported is looked at where the detector looks, and not in between."""
 
@@ -115,6 +119,8 @@ class _Person:
     worn: F32 = field(init=False)
     usual: F32 = field(init=False)
     velocity: F32 = field(default_factory=lambda: np.zeros(2, np.float32))
+    before: tuple[F32, F32, float] | None = None
+    """Box, velocity and time as they were before the last look."""
 
     def __post_init__(self) -> None:
         self.side = float((self.box[2:] - self.box[:2]).max())
@@ -200,13 +206,21 @@ class Tracker:
         In a stream only the best of those are taken: the others can wait for its next look, as can people who are not reported `SOON`.
         """
         self._waiting = [person for person in self._tracked if detections is None and person.id == 0 and person.frames > SOON]
-        looked = (person for person in self._tracked if not any(person is other for other in self._waiting))
-        places = [_Look(_moved(person, time), person, None, False) for person in looked]
-        if detections is not None:
-            places = self._with_detections(places, detections, independent)
-        self._looks = places[: self.people]
+        looked = [person for person in self._tracked if not any(person is other for other in self._waiting)]
+        self._looks = self._places(looked, time, detections, independent)
         new = sum(look.person is None for look in self._looks)
-        return np.array([look.box for look in self._looks], np.float32).reshape(-1, 4), new
+        few = len(self._looks) - new <= FEW
+        boxes = [_foreseen(look, time) if few else look.box for look in self._looks]
+        return np.array(boxes, np.float32).reshape(-1, 4), new
+
+    def ahead(self, time: float, detections: Boxes | None) -> F32:
+        """Boxes (m, 4) px that the next `look` will give to those who are followed, if they move as before; to be asked between a `look` and
+        its `update`. None where more than `FEW` are followed."""
+        looked = [person for person in self._tracked if detections is not None or person.id or person.frames < SOON]
+        if len(looked) > FEW:
+            return np.zeros((0, 4), np.float32)
+        places = self._places(looked, time, detections, False)
+        return np.array([place.box for place in places if place.person is not None], np.float32).reshape(-1, 4)
 
     def promising(self, keypoints: F32, longer: int) -> I64:
         """The rows of those whom only the detector saw and who may be somebody, and where `FEW` are tracked somebody else than they are,
@@ -281,6 +295,13 @@ class Tracker:
             np.array([person.worth(time, independent) if borrowed[m] else 1 for person, m in shown], np.float32),
         )
 
+    def _places(self, people: list[_Person], time: float, detections: Boxes | None, independent: bool) -> list[_Look]:
+        """Where to look at `time` for these people and others."""
+        places = [_Look(_moved(*_motion(person), time), person, None, False) for person in people]
+        if detections is not None:
+            places = self._with_detections(places, detections, independent)
+        return places[: self.people]
+
     def _with_detections(self, looks: list[_Look], detections: Boxes, independent: bool) -> list[_Look]:
         """Tell the people tracked what the detector saw of them, and look where it saw anything else.
 
@@ -313,7 +334,7 @@ class Tracker:
         if not rows or not tracked:
             return {}
         expected = np.stack([person.keypoints for person in tracked])
-        shift = np.stack([_shift(person, time) for person in tracked])
+        shift = np.stack([_shift(*_motion(person), time) for person in tracked])
         expected[:, :, :2] += shift[:, None]
         elapsed = np.array([time - person.time for person in tracked])
         alike = likeness(expected, keypoints[rows], 0.1 + 0.3 * np.minimum(elapsed, 1.0))
@@ -377,6 +398,7 @@ class Tracker:
 def _follow(person: _Person, time: float, look: _Look, keypoints: F32, colours: F32, sight: float) -> None:
     """Step a person on to the pose that was found."""
     elapsed = time - person.time
+    person.before = _motion(person)
     if person.strange:
         person.box = look.box
     elif elapsed > 0:
@@ -399,7 +421,8 @@ def _follow(person: _Person, time: float, look: _Look, keypoints: F32, colours: 
 def _stay(person: _Person, time: float, look: _Look, sight: float) -> None:
     """Step a person on whose pose cannot be seen: only the detector says where."""
     elapsed = time - person.time
-    person.keypoints = person.keypoints + np.append(_shift(person, time), np.float32(0))
+    person.before = _motion(person)
+    person.keypoints = person.keypoints + np.append(_shift(*person.before, time), np.float32(0))
     person.box, person.time = look.box, time
     person.velocity = person.velocity * (1 - _ease(elapsed, 0.3))
     person.sight += _ease(elapsed, 0.2) * (sight - person.sight)
@@ -418,18 +441,31 @@ def _ease(elapsed: float, seconds: float) -> float:
     return 1.0 - math.exp(-elapsed / seconds)
 
 
-def _shift(person: _Person, time: float) -> F32:
+def _motion(person: _Person) -> tuple[F32, F32, float]:
+    """Where a person is, (4,) px, how fast, (2,) px a second, and when."""
+    return person.box, person.velocity, person.time
+
+
+def _shift(box: F32, velocity: F32, then: float, time: float) -> F32:
     """How far (2,) px a person should have moved by `time`: at most half the box, and after a gap nobody knows."""
-    elapsed = time - person.time
+    elapsed = time - then
     if elapsed > 0.5:
         return np.zeros(2, np.float32)
-    reach = (person.box[2:] - person.box[:2]) / 2
-    return np.asarray(np.clip(person.velocity * np.float32(elapsed), -reach, reach), np.float32)
+    reach = (box[2:] - box[:2]) / 2
+    return np.asarray(np.clip(velocity * np.float32(elapsed), -reach, reach), np.float32)
 
 
-def _moved(person: _Person, time: float) -> F32:
-    shift = _shift(person, time)
-    return np.asarray(person.box + np.concatenate([shift, shift]), np.float32)
+def _moved(box: F32, velocity: F32, then: float, time: float) -> F32:
+    shift = _shift(box, velocity, then, time)
+    return np.asarray(box + np.concatenate([shift, shift]), np.float32)
+
+
+def _foreseen(look: _Look, time: float) -> F32:
+    """The box of a look, or what the look before let expect, if that is as good: see `FORESEEN`."""
+    if look.own or look.person is None or look.person.before is None:
+        return look.box
+    box = _moved(*look.person.before, time)
+    return box if iou(box[None], look.box[None])[0, 0] >= FORESEEN else look.box
 
 
 def _fit(new: _Person, old: _Person) -> float:

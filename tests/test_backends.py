@@ -206,7 +206,7 @@ def test_openvino_reads_precision_and_threads_back_from_the_compiled_network() -
             continue
         assert isinstance(session, openvino_backend.OpenVinoSession)
         ((request,),) = session._requests.values()
-        compiled = request.get_compiled_model()
+        compiled = request._request.get_compiled_model()
         assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino_backend.PRECISIONS[precision][0]
         assert compiled.get_property("INFERENCE_NUM_THREADS") == session.threads == 1
 
@@ -257,7 +257,7 @@ def test_openvino_keeps_compiled_networks(tmp_path: Path) -> None:
     again = open_session(POSENET, backend="openvino", threads=1)
     assert isinstance(again, openvino_backend.OpenVinoSession)
     ((request,),) = again._requests.values()
-    assert request.get_compiled_model().get_property("LOADED_FROM_CACHE")
+    assert request._request.get_compiled_model().get_property("LOADED_FROM_CACHE")
 
 
 def test_openvino_survives_a_damaged_cache(tmp_path: Path) -> None:

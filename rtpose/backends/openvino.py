@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
+import openvino.opset13 as opset
 from numpy.typing import NDArray
 
 from .. import folders
@@ -56,6 +57,60 @@ def _writable(folder: Path) -> bool:
     return not reason
 
 
+class _Request:
+    """OpenVINO's inference request, which does one thing after the other, and brings what came of it to where it was wanted."""
+
+    def __init__(self, request: Any, outputs: Iterable[str]) -> None:
+        self._request = request
+        self.shapes = {name: tuple(request.get_tensor(name).shape) for name in outputs}
+        self._whose: tuple[Arrays, slice] | None = None
+        self._done = 0
+
+    def start(self, feeds: Arrays, results: Arrays, rows: slice) -> Callable[[], None]:
+        """Finish what is under way, and begin anew; return what waits until `results` have these rows."""
+        self.finish()
+        self._whose, mine = (results, rows), self._done
+        self._request.start_async(feeds, share_inputs=True)
+        return lambda: self.finish() if self._done == mine else None
+
+    def free(self, milliseconds: int) -> bool:
+        """Whether nothing is under way any more, at the latest in so many milliseconds."""
+        return self._whose is None or bool(self._request.wait_for(milliseconds))
+
+    def finish(self) -> None:
+        """Wait for what is under way, if anything is."""
+        if self._whose is not None:
+            (results, rows), self._whose = self._whose, None
+            self._done += 1
+            self._request.wait()
+            for name in results:
+                results[name][rows] = self._request.get_tensor(name).data
+
+
+def _begin(requests: list[_Request], arrays: Arrays, results: Arrays, row: int, end: int, step: int) -> Callable[[], None]:
+    """Begin the rows from `row` to `end`, `step` at a time, each on the request that is free first; return what waits for all of them."""
+    waits = []
+    for first in range(row, end, step):
+        rows = slice(first, first + step)
+        waits.append(_free(requests).start({name: array[rows] for name, array in arrays.items()}, results, rows))
+
+    def wait() -> None:
+        for finish in waits:
+            finish()
+
+    return wait
+
+
+def _free(requests: list[_Request]) -> _Request:
+    """The first of the requests that is free, when one is."""
+    wait = 0
+    while True:
+        for request in requests:
+            if request.free(wait):
+                return request
+        wait = 1
+
+
 class OpenVinoSession:
     """A network on OpenVINO. It is compiled when opened, or on first use for each size of its input where that is free."""
 
@@ -77,7 +132,10 @@ class OpenVinoSession:
         self.outputs = _ports(self._model.outputs)
         self._by_row = all(shape[:1] == (None,) for shape, _ in (*self.inputs.values(), *self.outputs.values()))
         self._vectors = all(len(shape) == 2 for shape, _ in self.inputs.values())
-        self._requests: dict[tuple[Shapes, int], list[Any]] = {}
+        self._weights = precision == "int8" and self._vectors and _in_eight_bits(self._model)
+        if precision == "int8" and not self._weights and path.suffix != ".xml":
+            raise InputError(f"there is no int8 form of {path.name}: choose another precision")
+        self._requests: dict[tuple[Shapes, int], list[_Request]] = {}
         self._coming: set[tuple[Shapes, int]] = set()
         sizes = [(1 + self._vectors, *shape[1:]) if self._by_row else shape for shape, _ in self.inputs.values()]
         known = tuple(tuple(size for size in shape if size is not None) for shape in sizes)
@@ -87,45 +145,69 @@ class OpenVinoSession:
     def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         arrays = checked_feeds(self.inputs, feeds)
         n = len(next(iter(arrays.values())))
-        # Row by row, so that what a row gets does not depend on others. Where rows are vectors, reading the weights is all the work,
-        # and two cost what one does.
-        step = (2 if self._vectors and n % 2 == 0 else 1) if self._by_row else n
-        shapes = tuple((step, *array.shape[1:]) for array in arrays.values())
-        tensors = {name: self._requests_for(shapes, 1)[0].get_tensor(name) for name in self.outputs}
-        results = {name: np.empty((n, *tensor.shape[1:]), self.outputs[name][1]) for name, tensor in tensors.items()}
-        lanes = min(self.threads, LANES) if self._by_row else 1
-        row = 0
-        while row < n:
-            requests = self._side_by_side(shapes, lanes) if n - row >= lanes * step else self._requests_for(shapes, 1)
-            parts = [slice(row + k * step, row + (k + 1) * step) for k in range(len(requests))]
-            for request, rows in zip(requests, parts, strict=True):
-                request.start_async({name: array[rows] for name, array in arrays.items()}, share_inputs=True)
-            for request, rows in zip(requests, parts, strict=True):
-                request.wait()
-                for name in results:
-                    results[name][rows] = request.get_tensor(name).data
-            row += len(requests) * step
+        step, lanes, shapes = self._parts(arrays)
+        alone = self._requests_for(shapes, 1)
+        results = self._room(n, alone[0])
+        together = n - n % (lanes * step) if lanes > 1 else 0
+        side_by_side = self._side_by_side(shapes, lanes) if together else None
+        if side_by_side is None:
+            together = 0
+        else:
+            _begin(side_by_side, arrays, results, 0, together, step)()
+        _begin(alone, arrays, results, together, n, step)()
         return results
+
+    def begin(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], Arrays] | None:
+        """Begin what a call does, each row on a thread of its own, and return what waits for it and gives what the call would, to the same
+        bits. None where that cannot be, or not yet: then nothing was begun, and a call is to be made."""
+        arrays = checked_feeds(self.inputs, feeds)
+        n = len(next(iter(arrays.values())))
+        step, lanes, shapes = self._parts(arrays)
+        requests = self._side_by_side(shapes, lanes) if lanes > 1 and n else None
+        if requests is None:
+            return None
+        results = self._room(n, requests[0])
+        wait = _begin(requests, arrays, results, 0, n, step)
+
+        def finished() -> Arrays:
+            wait()
+            return results
+
+        return finished
 
     def close(self) -> None:
         self._requests.clear()
 
-    def _side_by_side(self, shapes: Shapes, lanes: int) -> list[Any]:
-        """Requests for so many rows; while those are compiled, in a thread of its own, the one that does a row after the other: to the
-        same bits, so that nobody waits and nothing depends on the clock."""
-        if lanes > 1 and (shapes, lanes) not in self._requests:
-            if (shapes, lanes) not in self._coming:
-                self._coming.add((shapes, lanes))
-                # A stage's thread is a daemon, and what it starts would be one: the process must not end in the middle of OpenVINO.
-                threading.Thread(target=self._requests_for, args=(shapes, lanes), daemon=False).start()
-            return self._requests_for(shapes, 1)
-        return self._requests_for(shapes, lanes)
+    def _parts(self, arrays: Arrays) -> tuple[int, int, Shapes]:
+        """How many rows are done at a time, on how many requests side by side, and the shapes of inputs of so many.
 
-    def _requests_for(self, shapes: Shapes, lanes: int) -> list[Any]:
+        Row by row, so that what a row gets does not depend on others. Where rows are vectors, reading the weights is all the work, and
+        two cost what one does.
+        """
+        n = len(next(iter(arrays.values())))
+        step = (2 if self._vectors and n % 2 == 0 else 1) if self._by_row else n
+        return step, min(self.threads, LANES) if self._by_row else 1, tuple((step, *array.shape[1:]) for array in arrays.values())
+
+    def _room(self, n: int, request: _Request) -> Arrays:
+        """Arrays for the outputs of n rows."""
+        return {name: np.empty((n, *shape[1:]), self.outputs[name][1]) for name, shape in request.shapes.items()}
+
+    def _side_by_side(self, shapes: Shapes, lanes: int) -> list[_Request] | None:
+        """Requests for so many rows. While those are compiled, in a thread of its own, None: rows are then done one after the other, to the
+        same bits, so that nobody waits and nothing depends on the clock."""
+        if (shapes, lanes) in self._requests:
+            return self._requests[shapes, lanes]
+        if (shapes, lanes) not in self._coming:
+            self._coming.add((shapes, lanes))
+            # A stage's thread is a daemon, and what it starts would be one: the process must not end in the middle of OpenVINO.
+            threading.Thread(target=self._requests_for, args=(shapes, lanes), daemon=False).start()
+        return None
+
+    def _requests_for(self, shapes: Shapes, lanes: int) -> list[_Request]:
         """So many inference requests that run side by side, for inputs of these shapes, in the order of `inputs`."""
         if (shapes, lanes) not in self._requests:
             compiled = self._compile(shapes, lanes)
-            self._requests[shapes, lanes] = [compiled.create_infer_request() for _ in range(lanes)]
+            self._requests[shapes, lanes] = [_Request(compiled.create_infer_request(), self.outputs) for _ in range(lanes)]
         return self._requests[shapes, lanes]
 
     def _compile(self, shapes: Shapes, lanes: int) -> Any:
@@ -137,6 +219,8 @@ class OpenVinoSession:
             # Pinned, two sessions of one thread each share a core, and the second core idles.
             "ENABLE_CPU_PINNING": False,
         }
+        if self._weights:
+            options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0  # of the weights alone
         if folder := cache_folder():
             options["CACHE_DIR"] = str(folder)
         model = self._model.clone()
@@ -148,7 +232,7 @@ class OpenVinoSession:
             raise InputError(f"OpenVINO cannot compile {self._path} for inputs {shapes}: {_reason(error)}") from None
         if (got := compiled.get_property("INFERENCE_PRECISION_HINT")) != self._floats:
             raise InputError(f"OpenVINO compiled {self._path} in {got.to_string()}, not in {self._floats.to_string()}")
-        if self.precision == "int8" and not _computes_in_eight_bits(compiled):
+        if self.precision == "int8" and not self._weights and not _computes_in_eight_bits(compiled):
             raise InputError(f"OpenVINO does not compute {self._path} in int8 here: choose auto")
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         return compiled
@@ -164,9 +248,7 @@ def open_session(path: Path, *, device: str, precision: str, threads: int) -> Op
         raise InputError(f"OpenVINO has no device {device!r} here: choose one of {', '.join(devices)}")
     if precision == "int8":
         small = path.with_name(f"{path.stem}.int8.xml")
-        if not small.is_file():
-            raise InputError(f"there is no int8 form of {path.name}: choose another precision")
-        return OpenVinoSession(small, device, precision, threads)
+        return OpenVinoSession(small if small.is_file() else path, device, precision, threads)
     return OpenVinoSession(path, device, _precision(device, precision), threads)
 
 
@@ -189,6 +271,21 @@ def _computes_in_eight_bits(compiled: Any) -> bool:
         if about["layerType"].astype(str) == "Convolution":
             kinds.append(about["runtimePrecision"].astype(str))
     return sum(kind in ("i8", "u8") for kind in kinds) > len(kinds) / 2
+
+
+def _in_eight_bits(model: Any) -> bool:
+    """Keep the matrices of a network in eight bits, with a scale for each output; whether it has any. They are a quarter of the bytes, and
+    to read them is most of the work where few rows are asked about. What is computed stays in full precision."""
+    found = False
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "MatMul" and node.input_value(1).get_node().get_type_name() == "Constant":
+            matrix = node.input_value(1).get_node().data
+            scale = np.abs(matrix).max(axis=1 if node.get_attributes()["transpose_b"] else 0, keepdims=True) / 127
+            short = np.round(matrix / np.maximum(scale, 1e-30)).astype(np.int8)
+            factors = opset.convert(opset.constant(short), "f32"), opset.constant(scale.astype(np.float32))
+            node.input(1).replace_source_output(opset.multiply(*factors).output(0))
+            found = True
+    return found
 
 
 def _ports(ports: list[Any]) -> Ports:

@@ -115,6 +115,9 @@ class KeypointEstimator:
             for network, width in {(session, side), (self._light, side), *narrow}:
                 network({"image": np.zeros((1, side, width, 3), np.uint8)})
         self._shares: F32 = _NOBODY  # the last poses, in shares of their crops
+        self.upcoming: Callable[[], Result | None] = lambda: None
+        """The result that comes next, if it is at hand: see `rtpose.pipeline.Stage`."""
+        self._begun: Begun | None = None
 
     def __call__(self, result: Result) -> Result:
         """Add the people: those tracked so far, and those whom the detector has found."""
@@ -136,7 +139,7 @@ class KeypointEstimator:
             return People.none()
         longer = max(frame.height, frame.width)
         again = partial(self.tracker.promising, longer=longer) if self.twice else nobody
-        keypoints = self.estimate(frame.image, boxes, new=new, again=again)
+        keypoints = self.estimate(frame.image, boxes, new=new, again=again, ahead=self._ahead)
         colours = clothes(self._batch, self._shares)
         who = self.tracker.update(frame.time, keypoints, colours, (frame.height, frame.width), independent=frame.independent)
         raw = who.poses
@@ -150,26 +153,44 @@ class KeypointEstimator:
             status[who.worth < 1] = Status.PREDICTED
         return People(who.ids, inside, who.scores, sure, status, raw)
 
-    def estimate(self, image: U8, boxes: F32, *, new: int = 0, again: Callable[[F32], I64] = nobody) -> F32:
+    def _ahead(self) -> tuple[U8, F32] | None:
+        """The picture that comes next, if it is at hand, and boxes (n, 4) px of it that will most likely be looked at."""
+        result = self.upcoming()
+        if result is None or result.frame.independent or self.every > 1:
+            return None
+        return result.frame.image, self.tracker.ahead(result.frame.time, result.detections)
+
+    def estimate(
+        self,
+        image: U8,
+        boxes: F32,
+        *,
+        new: int = 0,
+        again: Callable[[F32], I64] = nobody,
+        ahead: Callable[[], tuple[U8, F32] | None] = lambda: None,
+    ) -> F32:
         """Keypoints (n, 17, 3) px, with the network's own confidence, of the person in each box (n, 4) px of the picture.
 
         The crops are black beyond the picture's border. The last `new` boxes are looked at whole. Then those (by their rows) that `again`
         chooses by the keypoints are looked at once more, mirrored, and where the two looks agree they are averaged: that costs as much
         again, and lifts AR by .01. Beside few people whom we follow hardly anybody else is there: new boxes are first seen as those who
         are followed, narrowly and by the cheaper form of the network, and only those that `again` chooses whole, twice.
+
+        ahead: what is likely asked about next, if it can be told. That is begun while this is under way, and what is then asked about
+        just so is taken from there, so that nothing but the time it takes depends on it.
         """
         count, side = len(boxes), self._batch.shape[1]
         if count > len(self._batch):
             self._batch = np.empty((count, side, side, 3), np.uint8)
         squares = square_crops(boxes, self._crop)
-        for k in range(count):
-            cut(image, squares[k], self._batch[k])
+        self._cut(image, squares, self._batch)
         few = count - new <= FEW
         widths = self._widths(boxes, squares, few)
         followed = np.arange(count) < count - new
         lightly = ((followed & (widths < side)) | (few & (count > new))) & (self._light is not self.session)
         widths[~followed & ~lightly] = side  # whether somebody is there is decided on all of the crop
-        self._shares = self._answer((self._batch[:count], widths, lightly)).reshape(-1, 17, 3)
+        asked = Asked(image, squares, self._batch[:count], widths, lightly, ahead)
+        self._shares = self._answer(asked).reshape(-1, 17, 3)
         if new and len(rows := again(_placed(self._shares, squares))):
             first, crops = self._shares[rows], self._batch[rows]
             turned = np.ascontiguousarray(crops[:, :, ::-1])
@@ -184,7 +205,8 @@ class KeypointEstimator:
     def _seriously(self, crops: U8) -> F32:
         """The poses (n, 17, 3) in whole crops (n, s, s, 3), in shares of them, by the network itself."""
         count = len(crops)
-        return self._answer((crops, np.full(count, crops.shape[1]), np.zeros(count, np.bool_))).reshape(-1, 17, 3)
+        asked = Asked(None, np.zeros((count, 3), np.float32), crops, np.full(count, crops.shape[1]), np.zeros(count, np.bool_))
+        return self._answer(asked).reshape(-1, 17, 3)
 
     def _widths(self, boxes: F32, squares: F32, few: bool) -> I64:
         """How many columns (n,) of each box's crop are worth looking at.
@@ -209,17 +231,86 @@ class KeypointEstimator:
             widths[(iou(seen, boxes) > 0).sum(axis=1) > 1] = side
         return widths
 
-    def _infer(self, asked: tuple[U8, I64, NDArray[np.bool_]]) -> F32:
-        """The poses (n, 17, 3) in crops (n, s, s, 3), in shares of them, seen in so many (n,) of their middle columns alone, by the cheaper
-        form of the network or not (n,)."""
-        crops, widths, lightly = asked
-        side = crops.shape[1]
-        found = np.empty((len(widths), 17, 3), np.float32)
-        for cheap, width in sorted(set(zip(lightly.tolist(), widths.tolist(), strict=True))):
-            rows, left = np.flatnonzero((lightly == cheap) & (widths == width)), (side - width) // 2
-            network = self._light if cheap else self.session
-            found[rows] = self._decode(network({"image": crops[rows, :, left : left + width]}))
+    def _cut(self, image: U8, squares: F32, crops: U8) -> None:
+        """Draw the squares (n, 3) of the picture into crops (>= n, s, s, 3), but those that were drawn ahead."""
+        begun = self._begun.asked if self._begun is not None and self._begun.asked.image is image else None
+        for k, square in enumerate(squares):
+            known = np.flatnonzero((begun.squares == square).all(axis=1)) if begun is not None else ()
+            if begun is not None and len(known):
+                crops[k] = begun.crops[known[0]]
+            else:
+                cut(image, square, crops[k])
+
+    def _infer(self, asked: Asked) -> F32:
+        """The poses (n, 17, 3) in the crops, in shares of them."""
+        found = np.empty((len(asked.crops), 17, 3), np.float32)
+        begun, taken = self._begun, np.full(len(found), -1)
+        if begun is not None and asked.image is begun.asked.image:
+            taken = begun.asked.same(asked)
+        coming = self._coming(asked.ahead())
+        waits = self._begin(asked, np.flatnonzero(taken < 0), aside=coming is not None)
+        if coming is not None:
+            self._begun = Begun(coming, self._begin(coming, np.arange(len(coming.crops)), aside=True))
+        for rows, wait in waits:
+            found[rows] = self._decode(wait())
+        for rows, wait in begun.waits if begun is not None and (taken >= 0).any() else ():
+            wanted, mine = np.nonzero(taken[:, None] == rows)
+            if len(wanted):
+                found[wanted] = self._decode(wait())[mine]
         return found
+
+    def _coming(self, ahead: tuple[U8, F32] | None) -> Asked | None:
+        """What will be asked about these boxes of that picture, of people who are followed and few."""
+        if ahead is None or not len(ahead[1]):
+            return None
+        image, boxes = ahead
+        squares = square_crops(boxes, self._crop)
+        crops = np.empty((len(boxes), *self._batch.shape[1:]), np.uint8)
+        self._cut(image, squares, crops)
+        lightly = np.full(len(boxes), self._light is not self.session)
+        return Asked(image, squares, crops, self._widths(boxes, squares, True), lightly)
+
+    def _begin(self, asked: Asked, rows: I64, *, aside: bool) -> list[tuple[I64, Callable[[], Arrays]]]:
+        """Rows that are seen together, and what waits for what is seen there. aside: begin with it now, where the network can."""
+        side, waits = asked.crops.shape[1], []
+        kinds = sorted(set(zip(asked.lightly[rows].tolist(), asked.widths[rows].tolist(), strict=True)))
+        for cheap, width in kinds:
+            mine, left = rows[(asked.lightly[rows] == cheap) & (asked.widths[rows] == width)], (side - width) // 2
+            network = self._light if cheap else self.session
+            feeds = {"image": asked.crops[mine, :, left : left + width]}
+            begin = getattr(network, "begin", None) if aside else None
+            waits.append((mine, (begin(feeds) if begin else None) or partial(network, feeds)))
+        return waits
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a network is asked: poses in crops (n, s, s, 3), seen in so many (n,) of their middle columns alone, by the cheaper form of
+    the network or not (n,).
+
+    image, squares: of what and where the crops are; None for those that are mirrored. ahead: see `KeypointEstimator.estimate`.
+    """
+
+    image: U8 | None
+    squares: F32
+    crops: U8
+    widths: I64
+    lightly: NDArray[np.bool_]
+    ahead: Callable[[], tuple[U8, F32] | None] = lambda: None
+
+    def same(self, other: Asked) -> I64:
+        """For each row (n,) of the other, of the same picture, the one here that asks just the same, -1 where none does."""
+        same = (self.squares == other.squares[:, None]).all(axis=2)
+        same &= (self.widths == other.widths[:, None]) & (self.lightly == other.lightly[:, None])
+        return np.where(same.any(axis=1), same.argmax(axis=1), -1)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What was asked ahead: rows, and what waits for what is seen there."""
+
+    asked: Asked
+    waits: list[tuple[I64, Callable[[], Arrays]]]
 
 
 @dataclass(frozen=True)
