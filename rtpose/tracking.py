@@ -53,7 +53,7 @@ surer by so much."""
 REUNION = 1.0
 """Seconds after somebody was seen again in which it may turn out who is who."""
 
-FORESEEN = 0.9
+FORESEEN = 0.8
 """From this IoU of the box that the look before the last lets expect with that which the last one does, the former will do: it is known a
 frame earlier, so that looks need not wait for each other."""
 
@@ -214,13 +214,11 @@ class Tracker:
         return np.array(boxes, np.float32).reshape(-1, 4), new
 
     def ahead(self, time: float, detections: Boxes | None) -> F32:
-        """Boxes (m, 4) px that the next `look` will give to those who are followed, if they move as before; to be asked between a `look` and
+        """Boxes (m, 4) px that the next `look` will give to those who are reported, if they move as before; to be asked between a `look` and
         its `update`. None where more than `FEW` are followed."""
         looked = [person for person in self._tracked if detections is not None or person.id or person.frames < SOON]
-        if len(looked) > FEW:
-            return np.zeros((0, 4), np.float32)
-        places = self._places(looked, time, detections, False)
-        return np.array([place.box for place in places if place.person is not None], np.float32).reshape(-1, 4)
+        places = self._places(looked, time, detections, False) if len(looked) <= FEW else []
+        return np.array([look.box for look in places if look.person is not None and look.person.id], np.float32).reshape(-1, 4)
 
     def promising(self, keypoints: F32, longer: int) -> I64:
         """The rows of those whom only the detector saw and who may be somebody, and where `FEW` are tracked somebody else than they are,
@@ -462,7 +460,7 @@ def _moved(box: F32, velocity: F32, then: float, time: float) -> F32:
 
 def _foreseen(look: _Look, time: float) -> F32:
     """The box of a look, or what the look before let expect, if that is as good: see `FORESEEN`."""
-    if look.own or look.person is None or look.person.before is None:
+    if look.own or look.person is None or look.person.before is None or not look.person.id:
         return look.box
     box = _moved(*look.person.before, time)
     return box if iou(box[None], look.box[None])[0, 0] >= FORESEEN else look.box
