@@ -222,10 +222,7 @@ class KeypointEstimator:
         wide, high = (boxes[:, 2:] - boxes[:, :2]).T
         for share in reversed(NARROW if few else NARROW[1:]):
             widths[wide + (self._crop - 1) * high < share * self._crop * high] = round(share * side)
-        if few:
-            slender = widths < side
-            widths[slender] = widths[slender].max(initial=0)
-        else:
+        if not few:
             half = squares[:, 2:] / 2 * np.stack([widths / side, np.ones(len(boxes))], axis=1)
             seen = np.concatenate([squares[:, :2] - half, squares[:, :2] + half], axis=1).astype(np.float32)
             widths[(iou(seen, boxes) > 0).sum(axis=1) > 1] = side
@@ -278,7 +275,7 @@ class KeypointEstimator:
             mine, left = rows[(asked.lightly[rows] == cheap) & (asked.widths[rows] == width)], (side - width) // 2
             network = self._light if cheap else self.session
             feeds = {"image": asked.crops[mine, :, left : left + width]}
-            begin = getattr(network, "begin", None) if aside else None
+            begin = getattr(network, "begin", None) if aside or len(kinds) > 1 else None
             waits.append((mine, (begin(feeds) if begin else None) or partial(network, feeds)))
         return waits
 
