@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import openvino as ov
@@ -64,31 +64,35 @@ class _Request:
         self._request = request
         self.shapes = {name: tuple(request.get_tensor(name).shape) for name in outputs}
         self._whose: tuple[Arrays, slice] | None = None
+        self._among: list[_Request] = []
         self._done = 0
 
     def start(self, feeds: Arrays, results: Arrays, rows: slice) -> Callable[[], None]:
         """Finish what is under way, and begin anew; return what waits until `results` have these rows."""
         self.finish()
         self._whose, mine = (results, rows), self._done
+        self._among = _under_way()
+        self._among.append(self)
         self._request.start_async(feeds, share_inputs=True)
         return lambda: self.finish() if self._done == mine else None
 
     def free(self, milliseconds: int) -> bool:
-        """Whether nothing is under way any more, at the latest in so many milliseconds."""
-        return self._whose is None or bool(self._request.wait_for(milliseconds))
+        """Whether what is under way is done, or will be in so many milliseconds."""
+        return bool(self._request.wait_for(milliseconds))
 
     def finish(self) -> None:
         """Wait for what is under way, if anything is."""
         if self._whose is not None:
             (results, rows), self._whose = self._whose, None
             self._done += 1
+            self._among.remove(self)
             self._request.wait()
             for name in results:
                 results[name][rows] = self._request.get_tensor(name).data
 
 
 def _begin(requests: list[_Request], arrays: Arrays, results: Arrays, row: int, end: int, step: int) -> Callable[[], None]:
-    """Begin the rows from `row` to `end`, `step` at a time, each on the request that is free first; return what waits for all of them."""
+    """Begin the rows from `row` to `end`, `step` at a time, each as soon as one of the requests may; return what waits for all of them."""
     waits = []
     for first in range(row, end, step):
         rows = slice(first, first + step)
@@ -102,13 +106,25 @@ def _begin(requests: list[_Request], arrays: Arrays, results: Arrays, row: int, 
 
 
 def _free(requests: list[_Request]) -> _Request:
-    """The first of the requests that is free, when one is."""
+    """One of the requests that is free, when fewer than there are of these are under way, be it for other networks: more would only share
+    threads, and what takes long would be done last, alone."""
     wait = 0
-    while True:
-        for request in requests:
+    while len(busy := _under_way()) >= len(requests):
+        for request in [*busy]:
             if request.free(wait):
-                return request
+                request.finish()
         wait = 1
+    return next(request for request in requests if not any(request is other for other in busy))
+
+
+_own = threading.local()
+
+
+def _under_way() -> list[_Request]:
+    """What this thread has begun and not finished."""
+    if not hasattr(_own, "requests"):
+        _own.requests = []
+    return cast(list[_Request], _own.requests)
 
 
 class OpenVinoSession:

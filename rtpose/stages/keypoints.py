@@ -270,8 +270,8 @@ class KeypointEstimator:
     def _begin(self, asked: Asked, rows: I64, *, aside: bool) -> list[tuple[I64, Callable[[], Arrays]]]:
         """Rows that are seen together, and what waits for what is seen there. aside: begin with it now, where the network can."""
         side, waits = asked.crops.shape[1], []
-        kinds = sorted(set(zip(asked.lightly[rows].tolist(), asked.widths[rows].tolist(), strict=True)))
-        for cheap, width in kinds:
+        kinds = set(zip(asked.lightly[rows].tolist(), asked.widths[rows].tolist(), strict=True))
+        for cheap, width in sorted(kinds, key=lambda kind: (kind[0], -kind[1])):  # what takes long first
             mine, left = rows[(asked.lightly[rows] == cheap) & (asked.widths[rows] == width)], (side - width) // 2
             network = self._light if cheap else self.session
             feeds = {"image": asked.crops[mine, :, left : left + width]}
