@@ -105,6 +105,12 @@ def _begin(requests: list[_Request], arrays: Arrays, results: Arrays, row: int, 
     return wait
 
 
+def _streams(lanes: int) -> int:
+    """How many requests there are for so many rows side by side: one more, so that whichever thread is done finds the next row begun, and
+    needs not wait until Python has woken up."""
+    return lanes if lanes == 1 else lanes + 1
+
+
 def _free(requests: list[_Request]) -> _Request:
     """One of the requests that is free, when fewer than there are of these are under way, be it for other networks: more would only share
     threads, and what takes long would be done last, alone."""
@@ -164,7 +170,7 @@ class OpenVinoSession:
         step, lanes, shapes = self._parts(arrays)
         alone = self._requests_for(shapes, 1)
         results = self._room(n, alone[0])
-        together = n - n % (lanes * step) if lanes > 1 else 0
+        together = n - n % (lanes * step) if lanes > 1 else 0  # the others have all threads to themselves
         side_by_side = self._side_by_side(shapes, lanes) if together else None
         if side_by_side is None:
             together = 0
@@ -209,7 +215,7 @@ class OpenVinoSession:
         return {name: np.empty((n, *shape[1:]), self.outputs[name][1]) for name, shape in request.shapes.items()}
 
     def _side_by_side(self, shapes: Shapes, lanes: int) -> list[_Request] | None:
-        """Requests for so many rows. While those are compiled, in a thread of its own, None: rows are then done one after the other, to the
+        """Requests for so many rows, and one more. While those are compiled, in a thread of its own, None: rows are then done one after the other, to the
         same bits, so that nobody waits and nothing depends on the clock."""
         if (shapes, lanes) in self._requests:
             return self._requests[shapes, lanes]
@@ -220,18 +226,19 @@ class OpenVinoSession:
         return None
 
     def _requests_for(self, shapes: Shapes, lanes: int) -> list[_Request]:
-        """So many inference requests that run side by side, for inputs of these shapes, in the order of `inputs`."""
+        """Inference requests for so many rows side by side, for inputs of these shapes, in the order of `inputs`."""
         if (shapes, lanes) not in self._requests:
             compiled = self._compile(shapes, lanes)
-            self._requests[shapes, lanes] = [_Request(compiled.create_infer_request(), self.outputs) for _ in range(lanes)]
+            requests = [_Request(compiled.create_infer_request(), self.outputs) for _ in range(_streams(lanes))]
+            self._requests[shapes, lanes] = requests
         return self._requests[shapes, lanes]
 
     def _compile(self, shapes: Shapes, lanes: int) -> Any:
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._floats,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": self.threads,
-            "NUM_STREAMS": lanes,
+            "INFERENCE_NUM_THREADS": max(self.threads, _streams(lanes)),
+            "NUM_STREAMS": _streams(lanes),
             # Pinned, two sessions of one thread each share a core, and the second core idles.
             "ENABLE_CPU_PINNING": False,
         }
@@ -250,7 +257,8 @@ class OpenVinoSession:
             raise InputError(f"OpenVINO compiled {self._path} in {got.to_string()}, not in {self._floats.to_string()}")
         if self.precision == "int8" and not self._weights and not _computes_in_eight_bits(compiled):
             raise InputError(f"OpenVINO does not compute {self._path} in int8 here: choose auto")
-        self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        if lanes == 1:
+            self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         return compiled
 
 
