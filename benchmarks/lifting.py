@@ -246,7 +246,7 @@ def ignorant(feeds: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_network(options: argparse.Namespace) -> Network:
-    return open_session(options.network or find("lifter", "lifter").path, precision="f32", threads=1)
+    return open_session(options.network or find("lifter", "lifter").path, precision="int8", threads=1)
 
 
 def clips_of(options: argparse.Namespace, body: BodyModel) -> list[Clip]:

@@ -214,8 +214,8 @@ class Tracker:
         return np.array(boxes, np.float32).reshape(-1, 4), new
 
     def ahead(self, time: float, detections: Boxes | None) -> F32:
-        """Boxes (m, 4) px that the next `look` will give to those who are reported, if they move as before; to be asked between a `look` and
-        its `update`. None where more than `FEW` are followed."""
+        """Boxes (m, 4) px that the next `look` will give to those who are reported, if they move as before; to be asked between a `look`
+        and its `update`. No row where more than `FEW` are followed."""
         looked = [person for person in self._tracked if detections is not None or person.id or person.frames < SOON]
         places = self._places(looked, time, detections, False) if len(looked) <= FEW else []
         return np.array([look.box for look in places if look.person is not None and look.person.id], np.float32).reshape(-1, 4)

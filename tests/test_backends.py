@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,44 @@ def test_openvino_gives_the_same_bits_alone_and_in_company() -> None:
     np.testing.assert_array_equal(before, together)
     for i in range(3):
         np.testing.assert_array_equal(session({"image": crops[i : i + 1]})["keypoints"][0], together[i])
+
+
+def test_what_is_begun_gives_the_same_bits_in_any_order_of_asking() -> None:
+    session = open_session(THUNDER, backend="openvino", threads=2)
+    assert isinstance(session, openvino_backend.OpenVinoSession)
+    crops, narrow, others = noise(5, 256, 256, 3), noise(2, 256, 128, 3), set(threading.enumerate())
+    expected = session({"image": crops})["keypoints"], session({"image": narrow})["keypoints"]
+    for compiling in set(threading.enumerate()) - others:
+        compiling.join()
+    first, second = session.begin({"image": crops}), session.begin({"image": narrow})
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(second()["keypoints"], expected[1])
+    np.testing.assert_array_equal(session({"image": crops[:3]})["keypoints"], expected[0][:3])
+    np.testing.assert_array_equal(first()["keypoints"], expected[0])
+    unasked = session.begin({"image": crops})  # and a thread later that knows nothing of it
+    assert unasked is not None
+    with ThreadPoolExecutor(1) as pool:
+        again = pool.submit(lambda: session({"image": crops[::-1]})["keypoints"]).result()
+    np.testing.assert_array_equal(again, expected[0][::-1])
+
+
+def test_nothing_is_begun_on_one_thread_or_while_it_is_compiled() -> None:
+    one = open_session(THUNDER, backend="openvino", threads=1)
+    two = open_session(THUNDER, backend="openvino", threads=2)
+    for session in (one, two):
+        assert isinstance(session, openvino_backend.OpenVinoSession)
+        assert session.begin({"image": noise(1, 256, 256, 3)}) is None
+
+
+def test_openvino_keeps_the_weights_of_vectors_in_eight_bits() -> None:
+    full, short = (open_session(LIFTER, backend="openvino", precision=p, threads=1) for p in ("f32", "int8"))
+    assert short.precision == "int8"
+    shown = np.random.default_rng(0).normal(0, 0.5, (8, 256)).astype(np.float32)
+    got, expected = short({"keypoints": shown}), full({"keypoints": shown})
+    for name, said in expected.items():
+        error = float(np.sqrt(np.mean((got[name] - said) ** 2)))
+        assert 0 < error < 0.1 * said.std(), name
 
 
 def test_a_process_that_ends_while_a_network_is_compiled_ends_well() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rtpose.bench import SWEEPS, Crowd, Loop, bound, case_table, cases, loop_cost, measure, read
+from rtpose.bench import LEAST, SWEEPS, Crowd, Loop, _long, bound, case_table, cases, loop_cost, measure, read
 from rtpose.bench_page import page
 from rtpose.errors import InputError
 from rtpose.reference import CLIP
@@ -41,6 +41,11 @@ def test_a_crowd_shows_so_many_people(people: int) -> None:
     assert sum(bool((tiles[r, :, c] != 127).any()) for r in range(2) for c in range(6)) == people
 
 
+def test_a_short_source_is_gone_through_again_and_a_long_one_is_not() -> None:
+    assert sum(1 for _ in _long(lambda: open_source(CLIP)).frames()) == LEAST
+    assert sum(1 for _ in _long(lambda: Crowd(1, LEAST + 5)).frames()) == LEAST + 5
+
+
 def test_every_sweep_has_cases_and_an_unknown_one_is_refused() -> None:
     for sweep in SWEEPS:
         assert [case for case in cases("clip.mp4", FAST, (sweep,), 1.0, 1) if case.name.startswith(f"{sweep} ")]
@@ -51,7 +56,7 @@ def test_every_sweep_has_cases_and_an_unknown_one_is_refused() -> None:
 def test_offline_and_live_rows_say_what_ran(tmp_path: Path) -> None:
     offline, live = (measure(case) for case in cases(str(CLIP), FAST, (), 1.0, 1))
     assert offline["source"] == live["source"] == CLIP.name, "no path of this machine"
-    assert (offline["mode"], offline["read"], offline["frames"], offline["dropped"]) == ("offline", 90, 90, {})
+    assert (offline["mode"], offline["read"], offline["frames"], offline["dropped"]) == ("offline", LEAST, LEAST, {})
     assert offline["bottleneck"] in [stage["name"] for stage in offline["stages"]]
     assert offline["bound_fps"] > 0
     assert {network["precision"] for network in offline["networks"].values()} <= {"f32", "bf16", "f16", "int8"}

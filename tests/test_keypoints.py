@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from rtpose.backends import Arrays, Session, open_session
+from rtpose.backends.openvino import OpenVinoSession
 from rtpose.errors import InputError
 from rtpose.models import find
 from rtpose.stages.detect import Detector, frames_between
@@ -116,6 +117,7 @@ class Counted:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.shown: list[tuple[int, int]] = []
+        self.begun: list[tuple[int, int]] = []
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._session, name)
@@ -123,6 +125,12 @@ class Counted:
     def __call__(self, feeds: Mapping[str, Image]) -> Arrays:
         self.shown.append((len(feeds["image"]), feeds["image"].shape[2]))
         return self._session(feeds)
+
+    def begin(self, feeds: Mapping[str, Image]) -> Callable[[], Arrays] | None:
+        wait = cast(OpenVinoSession, self._session).begin(feeds)
+        if wait is not None:
+            self.begun.append((len(feeds["image"]), feeds["image"].shape[2]))
+        return wait
 
 
 @pytest.mark.parametrize(
@@ -138,12 +146,39 @@ def test_crops_are_less_narrow_where_many_are_followed(astronaut: Image, left: t
     assert network.shown == [(len(left), width)]
 
 
-def test_crops_of_different_width_are_seen_side_by_side(astronaut: Image) -> None:
+def test_each_crop_is_as_narrow_as_its_own_box(astronaut: Image) -> None:
     network = Counted(open_session(find("movenet-thunder", "keypoints").path, precision="f32"))
     estimator = KeypointEstimator(cast(Session, network))
     network.shown.clear()
+    network.begun.clear()
     estimator.estimate(astronaut, np.array([[100, 100, 130, 200], [200, 100, 250, 200]], np.float32))
-    assert network.shown == [(2, 160)]
+    assert sorted(network.shown + network.begun) == [(1, 128), (1, 160)]
+
+
+@pytest.mark.parametrize("jump", [1, 90])
+def test_what_comes_next_is_begun_ahead_and_nothing_depends_on_it(
+    look: Callable[[int], Detector], astronaut: Image, jump: int
+) -> None:
+    """A photograph that slides on: where it does so steadily, what was begun is taken; where it jumps to and fro, that is of no use."""
+    places = [4 * k + (jump if k % 2 else 0) for k in range(16)]
+    pictures = [np.pad(astronaut, ((0, 0), (place, 200 - place), (0, 0))) for place in places]
+    detector = look(5)
+    results = [detector(Result(Frame(k, k / 30, picture, 0))) for k, picture in enumerate(pictures)]
+    session = open_session(find("movenet-thunder", "keypoints").path, precision="f32", threads=2)
+    alone = KeypointEstimator(session)
+    expected = [alone(result).people for result in results]
+    network = Counted(session)
+    ahead = KeypointEstimator(cast(Session, network))
+    coming = iter([*results[1:], None])
+    ahead.upcoming = lambda: next(coming)
+    network.shown.clear()
+    for result, people in zip(results, expected, strict=True):
+        got = ahead(result).people
+        np.testing.assert_array_equal(got.ids, people.ids)
+        np.testing.assert_array_equal(got.raw, people.raw)
+    taken = 16 + 1 - len(network.shown)  # the newcomer is looked at twice
+    assert len(network.begun) >= 14
+    assert taken >= 8 if jump == 1 else taken < 8
 
 
 def test_beside_somebody_followed_newcomers_are_first_seen_narrowly_then_whole(astronaut: Image) -> None:

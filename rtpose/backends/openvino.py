@@ -215,8 +215,8 @@ class OpenVinoSession:
         return {name: np.empty((n, *shape[1:]), self.outputs[name][1]) for name, shape in request.shapes.items()}
 
     def _side_by_side(self, shapes: Shapes, lanes: int) -> list[_Request] | None:
-        """Requests for so many rows, and one more. While those are compiled, in a thread of its own, None: rows are then done one after the other, to the
-        same bits, so that nobody waits and nothing depends on the clock."""
+        """Requests for so many rows, and one more. None while those are compiled, in a thread of its own: rows are then done one after the
+        other, to the same bits, so that nobody waits and nothing depends on the clock."""
         if (shapes, lanes) in self._requests:
             return self._requests[shapes, lanes]
         if (shapes, lanes) not in self._coming:

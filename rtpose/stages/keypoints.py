@@ -231,12 +231,12 @@ class KeypointEstimator:
     def _cut(self, image: U8, squares: F32, crops: U8) -> None:
         """Draw the squares (n, 3) of the picture into crops (>= n, s, s, 3), but those that were drawn ahead."""
         begun = self._begun.asked if self._begun is not None and self._begun.asked.image is image else None
-        for k, square in enumerate(squares):
-            known = np.flatnonzero((begun.squares == square).all(axis=1)) if begun is not None else ()
-            if begun is not None and len(known):
-                crops[k] = begun.crops[known[0]]
+        drawn = {tuple(square): crop for square, crop in zip(begun.squares.tolist(), begun.crops, strict=True)} if begun else {}
+        for k, square in enumerate(squares.tolist()):
+            if tuple(square) in drawn:
+                crops[k] = drawn[tuple(square)]
             else:
-                cut(image, square, crops[k])
+                cut(image, squares[k], crops[k])
 
     def _infer(self, asked: Asked) -> F32:
         """The poses (n, 17, 3) in the crops, in shares of them."""
