@@ -27,7 +27,7 @@ Ports = dict[str, tuple[tuple[int | None, ...], np.dtype[Any]]]
 class Session(Protocol):
     """A loaded network.
 
-    threads is how many the runtime took (0: left to it).
+    threads is how many the runtime took (0: left to it). Some have a method `begin`, too: see `OpenVinoSession`.
     """
 
     backend: str

@@ -207,7 +207,7 @@ class OpenVinoSession:
         two cost what one does.
         """
         n = len(next(iter(arrays.values())))
-        step = (2 if self._vectors and n % 2 == 0 else 1) if self._by_row else n
+        step = (2 if self._vectors and n % 2 == 0 else 1) if self._by_row else max(n, 1)
         return step, min(self.threads, LANES) if self._by_row else 1, tuple((step, *array.shape[1:]) for array in arrays.values())
 
     def _room(self, n: int, request: _Request) -> Arrays:

@@ -211,8 +211,7 @@ class KeypointEstimator:
     def _widths(self, boxes: F32, squares: F32, few: bool) -> I64:
         """How many columns (n,) of each box's crop are worth looking at.
 
-        Where no more than a few are followed, all narrow crops are as wide as the widest of them: side by side they cost less than one
-        after the other. Where more are, whoever is seen together with somebody else is told apart by what stands around them, and seen
+        Where more than a few are followed, whoever is seen together with somebody else is told apart by what stands around them, and seen
         whole; nor is anybody seen in the narrowest crops: in the street clip numbers change by it.
         """
         side = self._batch.shape[1]
