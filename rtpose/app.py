@@ -93,7 +93,7 @@ class Networks:
             # Lower precision moves joints by millimetres: only who asks for it gets it.
             self.lifter = self._open("lifter", "f32" if settings.precision in ("auto", "int8") else settings.precision, threads)
         elif self.lifted is not None:
-            # Its weights alone are in eight bits then, which costs nothing (docs/lifter.md).
+            # Its weights alone are in eight bits then; what that costs: docs/lifter.md.
             eight = self.keypoints.backend == "openvino" and settings.precision in ("auto", "int8")
             self.lifter = self._open("lifter", "int8" if eight else "f32", 1)
             check_network(self.lifter, self.models["lifter"].path)
