@@ -154,8 +154,8 @@ class OpenVinoSession:
         self.outputs = _ports(self._model.outputs)
         self._by_row = all(shape[:1] == (None,) for shape, _ in (*self.inputs.values(), *self.outputs.values()))
         self._vectors = all(len(shape) == 2 for shape, _ in self.inputs.values())
-        self._weights = precision == "int8" and self._vectors and _in_eight_bits(self._model)
-        if precision == "int8" and not self._weights and path.suffix != ".xml":
+        self._short_weights = precision == "int8" and self._vectors and _in_eight_bits(self._model)
+        if precision == "int8" and not self._short_weights and path.suffix != ".xml":
             raise InputError(f"there is no int8 form of {path.name}: choose another precision")
         self._requests: dict[tuple[Shapes, int], list[_Request]] = {}
         self._coming: set[tuple[Shapes, int]] = set()
@@ -242,7 +242,7 @@ class OpenVinoSession:
             # Pinned, two sessions of one thread each share a core, and the second core idles.
             "ENABLE_CPU_PINNING": False,
         }
-        if self._weights:
+        if self._short_weights:
             options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0  # of the weights alone
         if folder := cache_folder():
             options["CACHE_DIR"] = str(folder)
@@ -255,7 +255,7 @@ class OpenVinoSession:
             raise InputError(f"OpenVINO cannot compile {self._path} for inputs {shapes}: {_reason(error)}") from None
         if (got := compiled.get_property("INFERENCE_PRECISION_HINT")) != self._floats:
             raise InputError(f"OpenVINO compiled {self._path} in {got.to_string()}, not in {self._floats.to_string()}")
-        if self.precision == "int8" and not self._weights and not _computes_in_eight_bits(compiled):
+        if self.precision == "int8" and not self._short_weights and not _computes_in_eight_bits(compiled):
             raise InputError(f"OpenVINO does not compute {self._path} in int8 here: choose auto")
         if lanes == 1:
             self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
