@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .folders import make_do
+from .telemetry import switch_off
 
 __version__ = "0.1.0"
 
@@ -28,3 +29,4 @@ def __getattr__(name: str) -> Any:
 
 
 make_do()
+switch_off()

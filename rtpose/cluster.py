@@ -40,7 +40,6 @@ def spread(
     """
     if find_spec("ray") is None:
         raise InputError("--on ray needs Ray: pip install 'rtpose[cluster]'")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import av
 import cv2
@@ -34,6 +34,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from .containers import SCHEMES, file_options, is_playlist, stream_options
 from .errors import EndedEarly, InputError
 from .pipeline import Channel, Closed, Source
 from .types import U8, Frame
@@ -126,17 +127,26 @@ def seconds_of(text: str) -> float:
 
 
 def open_source(
-    spec: str | int | Path, *, sequence: bool = False, rate: float = 30.0, start: float = 0.0, end: float | None = None
+    spec: str | int | Path,
+    *,
+    sequence: bool = False,
+    rate: float = 30.0,
+    start: float = 0.0,
+    end: float | None = None,
+    playlists: bool = False,
 ) -> InfoSource:
     """Open a camera (number, /dev/videoN), a GStreamer pipeline (with "!"), a URL, a video, a picture, a folder or glob of them.
 
     sequence: the pictures follow each other `rate` times a second, else each stands for itself (times 0, 1, 2 ...). start, end:
-    seconds from the first frame of a video file, of which only that part is read; frames keep their numbers and times.
+    seconds from the first frame of a video file, of which only that part is read; frames keep their numbers and times. playlists:
+    a file may be one that names other files and addresses.
     Raises InputError where nothing can be read, within `OPEN_SECONDS` or a little more for streams.
     """
     text = str(spec).strip()
     if not text:
         raise InputError("the source is empty: give a file, a folder, a URL or a camera's number")
+    if text.lower().startswith("file://"):
+        text = unquote(urlsplit(text).path)
     path = Path(text)
     there = os.path.exists(path)  # False also for what can be no file's name, as that of a long pipeline
     is_file = there and path.is_file() and not _is_picture(path)
@@ -151,7 +161,7 @@ def open_source(
     if there and path.is_dir():
         return PictureSource(text, [p for p in path.iterdir() if _is_picture(p)], sequence, rate)
     if there:
-        return PictureSource(text, [path], sequence, rate) if _is_picture(path) else _file(path, start, end)
+        return PictureSource(text, [path], sequence, rate) if _is_picture(path) else _file(path, start, end, playlists)
     if "!" in text:
         return _gstreamer(text)
     if glob.has_magic(text):
@@ -496,22 +506,38 @@ class FileSource:
         self._closed = True
 
 
-def _file(path: Path, start: float = 0.0, end: float | None = None) -> FileSource:
-    return FileSource(_open_container(f"file:{path}", str(path)), str(path), path, start=start, end=end)
+def _file(path: Path, start: float = 0.0, end: float | None = None, playlists: bool = False) -> FileSource:
+    return FileSource(_open_file(path, playlists), str(path), path, start=start, end=end)
 
 
-def _open_container(url: str, name: str, stream_options: dict[str, str] | None = None) -> InputContainer:
-    """Open a file or, with options, a stream, whose openings and reads are limited in time."""
+def _open_file(path: Path, playlists: bool) -> InputContainer:
+    try:
+        return av.open(f"file:{path}", options=file_options(playlists=playlists))
+    except av.error.ArgumentError:
+        # What FFmpeg says of a format that is not among those allowed.
+        if not playlists and is_playlist(path):
+            raise InputError(
+                f"{path} is a playlist, which makes rtpose open other files and addresses: --allow-playlists if you trust it"
+            ) from None
+        raise InputError(f"{path} is not a video: it holds text, sound or data of another kind") from None
+    except av.FFmpegError as error:
+        if not isinstance(error, av.error.InvalidDataError):
+            raise InputError(f"cannot open {path}: {_reason(error)}") from None
+        raise InputError(f"{path} is not a video, or its beginning or index is damaged") from None
+
+
+def _open_stream(url: str, name: str) -> InputContainer:
+    """Open a stream, whose openings and reads are limited in time."""
     begin = time.monotonic()
     try:
-        return av.open(url, options=stream_options or {}, timeout=(OPEN_SECONDS, READ_SECONDS) if stream_options else None)
+        return av.open(url, options={**STREAM_OPTIONS, **stream_options()}, timeout=(OPEN_SECONDS, READ_SECONDS))
     except av.FFmpegError as error:
         # An opening that ran out of time says so, or calls the nothing that it got invalid.
-        if stream_options and time.monotonic() - begin > 0.9 * OPEN_SECONDS:
+        if time.monotonic() - begin > 0.9 * OPEN_SECONDS:
             raise InputError(f"nothing arrived from {name} within {OPEN_SECONDS:.0f} s") from None
         if not isinstance(error, av.error.InvalidDataError):
             raise InputError(f"cannot open {name}: {_reason(error)}") from None
-        raise InputError(f"{name} is not a video, or its beginning or index is damaged") from None
+        raise InputError(f"{name} is not a video, or its beginning is damaged") from None
 
 
 def _open_video(container: InputContainer, name: str, *, live: bool) -> _Video:
@@ -838,14 +864,17 @@ def _elsewhere(call: Callable[[], InputContainer]) -> InputContainer:
 
 def _url(url: str) -> InfoSource:
     name = display_name(url)
-    container = _elsewhere(lambda: _open_container(url, name, STREAM_OPTIONS))
-    if container.duration is not None and urlsplit(url).scheme.lower() in ("http", "https", "ftp", "sftp", "file"):
+    scheme = url.partition("://")[0].lower()
+    if scheme not in SCHEMES:
+        raise InputError(f"{name}: an address begins with one of {', '.join(sorted(SCHEMES))}, not with {scheme}://")
+    container = _elsewhere(lambda: _open_stream(url, name))
+    if container.duration is not None and scheme in ("http", "https", "ftp", "sftp"):
         # A server that knows how long it is has a file; one that does not, a live stream.
         return FileSource(container, name)
     waiting = [container]
 
     def connect() -> _Stream:
-        return _Stream(url, name, waiting.pop() if waiting else _open_container(url, name, STREAM_OPTIONS))
+        return _Stream(url, name, waiting.pop() if waiting else _open_stream(url, name))
 
     return LiveSource(name, connect)
 

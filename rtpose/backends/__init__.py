@@ -93,8 +93,8 @@ def _tell_once(message: str) -> None:
 def _open(backend: str, path: Path, options: dict[str, Any]) -> Session:
     package, remedy = BACKENDS[backend]
     try:
+        module = import_module(f".{backend}", __name__)  # first: it says how the package is to be imported
         import_module(package)
-        module = import_module(f".{backend}", __name__)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != package:
             raise

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import openvino as ov
-import openvino.opset13 as opset
 from numpy.typing import NDArray
 
 from .. import folders
 from ..errors import InputError
+from ..telemetry import without_openvino_telemetry
 from . import Arrays, Ports, checked_feeds
+
+with without_openvino_telemetry():
+    import openvino as ov
+    import openvino.opset13 as opset
 
 PRECISIONS = {"f32": (ov.Type.f32, "FP32"), "bf16": (ov.Type.bf16, "BF16"), "f16": (ov.Type.f16, "FP16")}
 """Our name of a precision -> (OpenVINO's type, its name among the capabilities of a device)."""
