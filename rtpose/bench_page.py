@@ -46,7 +46,9 @@ def page(result: Row) -> str:
         parts.append(f"<h2>By {escape(sweep)}</h2>")
         parts.append(bars("frames a second", [(name, fps) for name, fps, _ in points]))
         parts.append(bars("processor ms a frame", [(name, cpu) for name, _, cpu in points]))
-    head = f'<meta charset="utf-8"><title>rtpose bench</title><style>{STYLE}</style>'
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}"><title>rtpose bench</title>'
+    head += f"<style>{STYLE}</style>"
     return f'<!doctype html><html lang="en">{head}{"".join(parts)}</html>\n'
 
 

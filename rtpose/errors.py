@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .safe_text import safe
+
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 
@@ -10,6 +12,9 @@ class RtposeError(Exception):
     """An error whose message is one clear line for the user: what is wrong and what would be right."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return safe(super().__str__())
 
 
 class InputError(RtposeError):

@@ -37,6 +37,7 @@ from av.video.stream import VideoStream
 from .containers import SCHEMES, file_options, is_playlist, stream_options
 from .errors import EndedEarly, InputError
 from .pipeline import Channel, Closed, Source
+from .safe_text import mask_credentials
 from .types import U8, Frame
 
 PICTURES = frozenset(
@@ -151,7 +152,7 @@ def open_source(
     there = os.path.exists(path)  # False also for what can be no file's name, as that of a long pipeline
     is_file = there and path.is_file() and not _is_picture(path)
     if (start > 0 or end is not None) and not is_file:
-        raise InputError(f"--start and --end take a part of a video file, which {display_name(text)} is not")
+        raise InputError(f"--start and --end take a part of a video file, which {mask_credentials(text)} is not")
     if isinstance(spec, int) or (text.isdecimal() and not there):
         return _camera(int(text))
     if device := re.fullmatch(r"/dev/video(\d+)", text):
@@ -175,14 +176,6 @@ def files_like(pattern: str) -> list[Path]:
     if not found:
         raise InputError(f"no file matches {pattern}")
     return found
-
-
-def display_name(spec: str) -> str:
-    """The source's name without user, password, query and fragment of URLs, and secret properties of GStreamer elements."""
-    # Everything up to the last @, since passwords hold @ and / that nobody escaped.
-    spec = re.sub(r"://[^\s!\"']*@", "://", spec)
-    spec = re.sub(r"(://[^\s!\"'?#]*)[?#][^\s!\"']*", r"\1", spec)
-    return re.sub(r"(?i)\b([\w-]*(?:user|pass|pw|token|secret|key)[\w-]*)=(\"[^\"]*\"|\S+)", r"\1=...", spec)
 
 
 class _Clock:
@@ -513,14 +506,14 @@ def _file(path: Path, start: float = 0.0, end: float | None = None, playlists: b
 def _open_file(path: Path, playlists: bool) -> InputContainer:
     try:
         return av.open(f"file:{path}", options=file_options(playlists=playlists))
-    except av.error.ArgumentError:
-        # What FFmpeg says of a format that is not among those allowed.
-        if not playlists and is_playlist(path):
+    except av.FFmpegError as error:
+        refused = isinstance(error, av.error.ArgumentError)  # what FFmpeg says of a format that is not among those allowed
+        if not playlists and isinstance(error, (av.error.ArgumentError, av.error.InvalidDataError)) and is_playlist(path):
             raise InputError(
                 f"{path} is a playlist, which makes rtpose open other files and addresses: --allow-playlists if you trust it"
             ) from None
-        raise InputError(f"{path} is not a video: it holds text, sound or data of another kind") from None
-    except av.FFmpegError as error:
+        if refused:
+            raise InputError(f"{path} is not a video: it holds text, sound or data of another kind") from None
         if not isinstance(error, av.error.InvalidDataError):
             raise InputError(f"cannot open {path}: {_reason(error)}") from None
         raise InputError(f"{path} is not a video, or its beginning or index is damaged") from None
@@ -863,7 +856,7 @@ def _elsewhere(call: Callable[[], InputContainer]) -> InputContainer:
 
 
 def _url(url: str) -> InfoSource:
-    name = display_name(url)
+    name = mask_credentials(url)
     scheme = url.partition("://")[0].lower()
     if scheme not in SCHEMES:
         raise InputError(f"{name}: an address begins with one of {', '.join(sorted(SCHEMES))}, not with {scheme}://")
@@ -936,7 +929,7 @@ def _camera(number: int) -> LiveSource:
 
 
 def _gstreamer(pipeline: str) -> LiveSource:
-    name = display_name(pipeline)
+    name = mask_credentials(pipeline)
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         raise InputError("this OpenCV was built without GStreamer: use one that has it (apt install python3-opencv), or a URL")
     return _capture(name, lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER), f"GStreamer cannot run {name}")

@@ -1,8 +1,8 @@
 """Keeps libraries from contacting their makers and from leaving IDs in the home folder. Whoever wants that says so in the environment.
 
-- OpenVINO (2026.4) sends an event when it is imported and writes an ID into ~/intel; it goes without where its package for that is missing.
-- ONNX Runtime (1.32) keeps a device ID and a database in ~/.cache/Microsoft and sends events unless ORT_DISABLE_TELEMETRY is set before it is
-  loaded.
+- OpenVINO (2026.4) sends an event when it is imported and writes an ID into ~/intel; without its package for that it does neither.
+- ONNX Runtime (1.32) keeps a device ID and a database in ~/.cache/Microsoft and sends events, unless ORT_DISABLE_TELEMETRY is set before it
+  is loaded.
 - Ray reports usage unless RAY_USAGE_STATS_ENABLED is 0.
 """
 

@@ -25,7 +25,8 @@ from PIL import Image
 
 from rtpose import source as module
 from rtpose.errors import EndedEarly, InputError
-from rtpose.source import InfoSource, display_name, open_source
+from rtpose.safe_text import mask_credentials
+from rtpose.source import InfoSource, open_source
 from rtpose.types import Frame
 
 from .fakes import wait_until
@@ -272,7 +273,7 @@ def test_a_gstreamer_pipeline_needs_an_opencv_that_has_it(monkeypatch: pytest.Mo
     ],
 )  # fmt: skip
 def test_secrets_are_not_shown(spec: str, shown: str) -> None:
-    assert display_name(spec) == shown
+    assert mask_credentials(spec) == shown
 
 
 # --- pictures ---

@@ -6,7 +6,10 @@ The page is `page.html`, `page.css` and `page.js` of this folder with the data p
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,9 +60,7 @@ def report(
         "status": {status.name.lower(): int(status) for status in Status},
         "runs": [_run(run, pictures, ids, heights, body_model) for run, pictures in zip(runs, places, strict=True)],
     }
-    page = _read("page.html").replace("/*STYLE*/", _read("page.css")).replace("/*SCRIPT*/", _read("page.js"))
-    # A "</script>" in a file's name must not end the script.
-    page = page.replace("/*DATA*/", json.dumps(data, separators=(",", ":"), ensure_ascii=True).replace("</", "<\\/"))
+    page = _page(data)
     try:
         with replacing(out) as file:
             file.write(page.encode())
@@ -67,6 +68,30 @@ def report(
         raise RtposeError(f"cannot write {out}: {error.strerror}") from None
     for run in runs:
         run.check_whole()
+
+
+def _page(data: dict[str, Any]) -> str:
+    """The page with the data in it. The browser runs our own script and no other: the page's policy names its hash."""
+    parts = {"STYLE": f"\n{_read('page.css')}\n", "SCRIPT": f"\n{_read('page.js')}\n"}
+    hashes = {f"{name}-HASH": _source_hash(text) for name, text in parts.items()}
+    # Strangers' names in the data cannot end the element that holds it, nor begin a comment in it.
+    held = json.dumps(_without_nan(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    pieces = parts | hashes | {"DATA": held}
+    return re.sub(r"/\*([A-Z-]+)\*/", lambda mark: pieces[mark[1]], _read("page.html"))
+
+
+def _source_hash(text: str) -> str:
+    """As a content security policy names an inline script or style."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with None for every number that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read(name: str) -> str:

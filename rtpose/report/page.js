@@ -468,7 +468,8 @@ class Identities {
         share(person.shares[data.status.corrected]), share(person.shares[data.status.predicted])]) make("td", row, text);
       for (const [name] of figures) {
         const figure = person.measures && person.measures.figures[name];
-        make("td", row, figure ? `${figure[0].toFixed(2)} ± ${figure[1].toFixed(2)} ${figure[2]}` : "-");
+        const known = figure && figure[0] !== null && figure[1] !== null;
+        make("td", row, known ? `${figure[0].toFixed(2)} ± ${figure[1].toFixed(2)} ${figure[2]}` : "-");
       }
       row.addEventListener("click", () => choose(this.run, person));
       person.line = row;
