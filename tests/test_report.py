@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import pytest
 
 from rtpose.body.model import load_body
 from rtpose.errors import EndedEarly, InputError, RtposeError
-from rtpose.report import report
+from rtpose.report import _without_nan, report
 from rtpose.runs import read_run
 
 from .bodies import Walkers
@@ -81,6 +82,43 @@ def test_the_page_holds_the_run_and_asks_for_nothing(folder: Path, tmp_path: Pat
         r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}/", re.sub(r"<script id=.data.*?</script>", "", text, flags=re.DOTALL)
     )
     assert "default-src 'none'" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["<!--<script>", "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "]]>&lt;"]
+)
+def test_names_of_strangers_stay_data(name: str, folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run.jsonl"
+    header, *records = (folder / "run.jsonl").read_text().splitlines()
+    run.write_text("\n".join([json.dumps({**json.loads(header), "source": name}), *records]) + "\n")
+    report([run], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert read_page(tmp_path / "page.html")["runs"][0]["source"] == name
+    held = re.findall(r'<script id="data" type="application/json">(.*)</script>\n<script>', text, re.DOTALL)[0]
+    assert "<" not in held
+
+
+def test_numbers_that_json_lacks_are_null(folder: Path, tmp_path: Path) -> None:
+    def fail(text: str) -> None:
+        raise AssertionError(f"JSON has no {text}")
+
+    report([folder / "run.jsonl"], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    (held,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
+    json.loads(held, parse_constant=fail)
+    assert _without_nan({"a": [1.5, float("nan")], "b": (float("inf"), None, "x")}) == {"a": [1.5, None], "b": [None, None, "x"]}
+
+
+def test_the_policy_names_our_script_alone(folder: Path, tmp_path: Path) -> None:
+    report([folder / "run.jsonl"], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "unsafe" not in page.split("</head>")[0].split("<style>")[0]
+    for kind, found in (
+        ("script", re.findall(r"<script>(.*?)</script>", page, re.DOTALL)),
+        ("style", re.findall("<style>(.*?)</style>", page, re.DOTALL)),
+    ):
+        digest = base64.b64encode(hashlib.sha256(found[0].encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in page
 
 
 def test_without_the_video_it_says_so(folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..runs import Person, Run
+from ..safe_text import csv_cell
 from ..sinks import replacing
 from ..sinks.data import METRE_DECIMALS, PIXEL_DECIMALS, SCORE_DECIMALS, STATUS_NAMES, save_arrays
 
@@ -24,8 +25,8 @@ def write_csv(file: BinaryIO, *, run: Run, people: list[Person]) -> None:
     joints = run.header.joints3d_names or ()
     writer.writerow(
         ["frame", "time", "id", "score", "box_x0", "box_y0", "box_x1", "box_y1"]
-        + [f"{name}_{part}" for name in run.header.keypoint_names for part in ("x", "y", "score", "status")]
-        + [f"{name}_3d_{part}" for name in joints for part in ("x", "y", "z", "sd")]
+        + [f"{csv_cell(name)}_{part}" for name in run.header.keypoint_names for part in ("x", "y", "score", "status")]
+        + [f"{csv_cell(name)}_3d_{part}" for name in joints for part in ("x", "y", "z", "sd")]
     )
     for person, i in _by_frame(people):
         row: list[Any] = [run.frames[person.rows[i]], repr(float(person.times[i])), person.id]
