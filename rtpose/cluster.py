@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -34,16 +35,23 @@ def spread(
     """Yield each job with what `work` found, in the order in which they are done; None where worker after worker died over it.
 
     again: the job as it is to be begun anew. threads: the processors that a job takes, 0: a whole machine. address: HOST:PORT of a
-    running cluster, by default $RAY_ADDRESS; without either one is started here, with so many `processors`. The workers need
+    running cluster, by default $RAY_ADDRESS; without either one is started here, with so many `processors`, which listens on this machine
+    alone and has a token of its own. The workers need
     rtpose and the current folder under its own name. Raises InputError where there is no Ray, no cluster, or no machine large
     enough.
     """
     if find_spec("ray") is None:
         raise InputError("--on ray needs Ray: pip install 'rtpose[cluster]'")
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is None:
+        # Read when Ray is imported. Without the first its servers listen on every address of this machine.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
     from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
-    _connect(ray, address or os.environ.get("RAY_ADDRESS"), processors)
+    _connect(ray, address, processors)
     try:
         # Ray's own retries would begin a job as if nothing of it were there.
         task = ray.remote(num_cpus=_share(ray, threads), max_retries=0)(_in_folder)
@@ -81,6 +89,10 @@ def _connect(ray: Any, address: str | None, processors: int) -> None:
         host, _, port = address.rpartition("/")[2].rpartition(":")
         socket.create_connection((host, int(port)), PATIENCE).close()
         ray.init(address=address, **quiet)
+    except ray.exceptions.AuthenticationError:
+        raise InputError(
+            f"the Ray cluster at {address} does not accept this token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what it was started with"
+        ) from None
     except (OSError, RuntimeError, ValueError):
         raise InputError(f"no Ray cluster answers at {address}: give --address HOST:PORT of one that runs") from None
 
