@@ -43,7 +43,7 @@ from rtpose.bench import about
 from rtpose.evaluate import Picture, match, recalls, similarities
 from rtpose.settings import Settings
 from rtpose.source import SourceInfo, open_source, read_picture
-from rtpose.stages.detect import PATIENCE, Detector, frames_between
+from rtpose.stages.detect import INTERVAL, Detector
 from rtpose.stages.keypoints import PAIRS, KeypointEstimator
 from rtpose.stages.lift import trusted
 from rtpose.tracking import distinct, fit, iou, traces
@@ -183,8 +183,7 @@ def make(
     detector = Detector(
         networks.detector,
         networks.models["detector"].decoder,
-        every=frames_between(rate),
-        patience=frames_between(rate, PATIENCE),
+        interval=INTERVAL,
         calm=calm,
         **_chosen(threshold=threshold, size=size),
     )
