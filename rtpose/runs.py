@@ -16,6 +16,7 @@ from .body.camera import Camera, camera_for
 from .body.model import BodyModel, load_body
 from .body.smpl import open_body
 from .errors import EndedEarly, InputError
+from .frame_rate import nominal_rate
 from .sinks.data import Header, Record, body_shapes, read_results
 from .source import InfoSource, open_source
 from .types import F32, F64, I64, U8, People
@@ -75,8 +76,8 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """The median of the frames a second."""
-        return 1 / float(np.median(np.diff(self.times))) if len(self.times) > 1 else DEFAULT_RATE
+        """Nominal frames a second: as the header says, else what the times show."""
+        return self.header.rate or float(nominal_rate(self.times) or DEFAULT_RATE)
 
     def check_whole(self) -> None:
         """Raise EndedEarly where a crash cut the last line off: when all that is there has been used."""

@@ -286,7 +286,7 @@ class _Video:
     """The first real video stream of an open container, as upright RGB pictures, all of the size of the first."""
 
     def __init__(self, container: InputContainer, name: str, *, live: bool) -> None:
-        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        streams = pictures_of(container)
         if not streams:
             raise InputError(f"{name} has no video stream")
         self.container, self._live = container, live
@@ -458,6 +458,11 @@ class _Upright(NamedTuple):
         if self.mirror_x or self.mirror_y:
             image = cast(U8, cv2.flip(image, -1 if self.mirror_x and self.mirror_y else int(self.mirror_x)))
         return image
+
+
+def pictures_of(container: InputContainer) -> list[VideoStream]:
+    """The streams of moving pictures: no covers."""
+    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
 
 
 def sound_of(container: InputContainer) -> AudioStream | None:
