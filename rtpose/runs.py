@@ -6,6 +6,8 @@ import os
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +76,11 @@ class Run:
     people: dict[int, Person]
     partial: bool
 
-    @property
+    @cached_property
     def rate(self) -> float:
-        """Nominal frames a second: as the header says, else what the times show."""
-        return self.header.rate or float(nominal_rate(self.times) or DEFAULT_RATE)
+        """Nominal frames a second: what all times show, else what the header says."""
+        stated = [] if self.header.rate is None else [Fraction(self.header.rate).limit_denominator(1001)]
+        return float(nominal_rate(self.times, stated) or self.header.rate or DEFAULT_RATE)
 
     def check_whole(self) -> None:
         """Raise EndedEarly where a crash cut the last line off: when all that is there has been used."""

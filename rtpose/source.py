@@ -770,18 +770,23 @@ class _LiveClock:
     """
 
     SLACK = 1.0
+    PAUSE = 0.5
+    """Seconds; a longer step between frames tells nothing about the usual one."""
 
     def __init__(self) -> None:
         self._offset = 0.0
         self._last: float | None = None
+        self._step: float | None = None
+        """Seconds between frames, as they have come so far."""
         self._lag = 0.0
         self.restarted = False
         self.late = 0.0
         """Seconds by which the last frame came later than the promptest one: what waits to be read and decoded."""
 
     def __call__(self, seconds: float | None, arrival: int, interval: float) -> float:
-        """seconds: the source's, None if missing. arrival: monotonic ns. interval: between frames, seconds."""
+        """seconds: the source's, None if missing. arrival: monotonic ns. interval: between frames, seconds, until that is known."""
         real = arrival * 1e-9
+        interval = interval if self._step is None else self._step
         if self._last is None:
             now = seconds or 0.0
             self._lag = real - now
@@ -794,7 +799,11 @@ class _LiveClock:
                 now = max(due, self._last + interval)
                 self._offset = now - (seconds or 0.0)
             elif now <= self._last:
-                now = self._last + interval
+                # Half a step: so the true times that follow soon win again.
+                now = self._last + interval / 2
+            elif seconds is not None and now - self._last < self.PAUSE:
+                step = now - self._last
+                self._step = step if self._step is None else self._step + 0.1 * (step - self._step)
             # The floor rises by a thousandth, so that a slow clock on the other side never looks like lateness.
             self._lag = real - now if jumped else min(self._lag + 1e-3 * (now - self._last), real - now)
         self.restarted = False
@@ -1009,12 +1018,12 @@ class _Camera:
         if not ok:
             capture.release()
             raise InputError(f"{name} opens but gives no picture: is another program using it?")
-        rate = Fraction(capture.get(cv2.CAP_PROP_FPS) or 30).limit_denominator(1001)
+        rate = plausible_rate(Fraction(capture.get(cv2.CAP_PROP_FPS)).limit_denominator(1001))
         self.info = SourceInfo(
             name=name,
             width=image.shape[1],
             height=image.shape[0],
-            rate=rate if rate > 0 else Fraction(30),
+            rate=rate or Fraction(30),
             time_base=Fraction(1, 1_000_000),
             live=True,
         )
