@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -12,11 +14,16 @@ import av
 import numpy as np
 import pytest
 
-from rtpose.errors import EndedEarly
+from rtpose.errors import EndedEarly, InputError
+from rtpose.export.motion import points_at, steady_times
 from rtpose.frame_rate import nominal_rate, plausible_rate
+from rtpose.refine import refine
+from rtpose.runs import read_run
+from rtpose.sinks.data import JsonLinesSink, Provenance, read_results
+from rtpose.sinks.spool import SpoolSink
 from rtpose.sinks.video import VideoSink
 from rtpose.source import _Clock, _LiveClock, open_source
-from rtpose.types import Frame, Result
+from rtpose.types import KEYPOINT_NAMES, Frame, Result
 
 from .media import make_clip, number_of, times_of
 
@@ -94,6 +101,55 @@ def test_a_file_has_the_rate_of_its_frames(tmp_path: Path, name: str, tick: Frac
 def test_a_file_that_counts_as_60_and_has_30(tmp_path: Path) -> None:
     make_clip(tmp_path / "clip.mkv", ticks_at(30, 60, Fraction(1, 1000)), time_base=Fraction(1, 1000), rate=60)
     assert open_source(tmp_path / "clip.mkv").info.rate == 30
+
+
+def write_run(path: Path, times: Sequence[float], ids: Sequence[int] = (), **header: Any) -> None:
+    """A results file without pictures: person 1 in the records `ids`."""
+    first = {"rtpose": 1, "source": "none.mkv", "width": 64, "height": 48, "keypoint_names": KEYPOINT_NAMES, "models": {},
+             "mode": "offline", **header}  # fmt: skip
+    person = {"id": 1, "box": [0, 0, 9, 9], "score": 1, "keypoints": [[1, 2, 1]] * 17, "status": ["measured"] * 17}
+    lines = [first, *({"frame": k, "time": t, "people": [person] if k in ids else []} for k, t in enumerate(times))]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("rate", [NTSC_FILM, Fraction(24), Fraction(25), Fraction(30), Fraction(60)])
+@pytest.mark.parametrize("header", [{}, {"rate": 90.0}])
+def test_a_run_in_milliseconds_has_the_rate_of_all_its_times(tmp_path: Path, rate: Fraction, header: dict[str, float]) -> None:
+    times = [tick / 1000 for tick in ticks_at(rate, 97, Fraction(1, 1000))]
+    write_run(tmp_path / "run.jsonl", times, range(10, 20), **header)
+    run = read_run(tmp_path / "run.jsonl")
+    assert run.rate == float(rate)
+    steady = steady_times(run, run.rate)
+    assert len(steady) == len(times)
+    assert steady == pytest.approx(times, abs=1e-3)
+    there = np.isfinite(points_at(run, run.people[1], np.ones((10, 1, 3)), steady)[:, 0, 0])
+    assert np.flatnonzero(there).tolist() == list(range(10, 20)), "rounding makes nobody come later or leave sooner"
+
+
+def test_a_run_without_times_that_show_a_rate_has_that_of_its_header(tmp_path: Path) -> None:
+    write_run(tmp_path / "run.jsonl", [0.5], rate=50)
+    assert read_run(tmp_path / "run.jsonl").rate == 50
+    write_run(tmp_path / "bad.jsonl", [0.5], rate=-50)
+    with pytest.raises(InputError, match="line 1"):
+        read_run(tmp_path / "bad.jsonl")
+
+
+def test_the_header_has_the_rate_of_the_frames_and_of_refined_results_that_of_all(tmp_path: Path) -> None:
+    make_clip(tmp_path / "clip.mkv", ticks_at(24, 60, Fraction(1, 1000)), time_base=Fraction(1, 1000), rate=1000)
+    source = open_source(tmp_path / "clip.mkv")
+    guessed = dataclasses.replace(source.info, rate=Fraction(60))
+    for info in (source.info, guessed):
+        sink = SpoolSink(tmp_path / "run.jsonl.partial", info, Provenance(), overwrite=True)
+        for frame in open_source(tmp_path / "clip.mkv").frames():
+            sink.write(Result(frame))
+        sink.close()
+        assert read_results(tmp_path / "run.jsonl.partial")[0].rate == float(info.rate)
+        refine(tmp_path / "run.jsonl.partial", tmp_path / "run.jsonl")
+        assert read_results(tmp_path / "run.jsonl")[0].rate == 24
+    live = JsonLinesSink(tmp_path / "live.jsonl", dataclasses.replace(guessed, live=True), Provenance())
+    live.write(Result(next(source.frames())))
+    live.close()
+    assert read_results(tmp_path / "live.jsonl")[0].rate is None, "a stream's is a guess"
 
 
 # --- time stamps ---
