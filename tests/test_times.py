@@ -356,3 +356,13 @@ def test_a_run_that_stops_before_the_last_picture_keeps_no_sound_behind_it(tmp_p
     sink.close()
     _, kept = times_of(tmp_path / "out.mp4")
     assert stop / 30 - 0.06 < kept[-1] < stop / 30 + 0.03
+
+
+@pytest.mark.shared
+def test_the_times_of_the_development_case(shared: Path) -> None:
+    off = []
+    for frame in open_source(shared / "cases/double_stamps.mkv").frames():
+        columns = frame.image.mean(axis=(0, 2))
+        off.append(frame.time - int(np.flatnonzero(columns > 0.7 * columns.max())[0]) / 100)  # the bar moves 100 px a second
+    assert np.abs(off).max() < 0.04
+    assert off[-1] == pytest.approx(0, abs=1e-6)
