@@ -27,7 +27,7 @@ from rtpose.bench import about
 from rtpose.models import find
 from rtpose.source import open_source
 from rtpose.stages.ankles import ANKLES, Ankles, read_weights
-from rtpose.stages.detect import Detector, frames_between
+from rtpose.stages.detect import INTERVAL, Detector
 from rtpose.stages.keypoints import KeypointEstimator
 from rtpose.types import People, Result, Status
 
@@ -41,7 +41,7 @@ def results(clip: str, detector: str, keypoints: str, frames: int) -> Iterator[R
     """What detector and keypoint network report for the clip's first frames."""
     source = open_source(str(CLIPS / clip))
     seen, joints = find(detector, "detector"), find(keypoints, "keypoints")
-    detect = Detector(open_session(seen.path, threads=1), seen.decoder, every=frames_between(float(source.info.rate)))
+    detect = Detector(open_session(seen.path, threads=1), seen.decoder, interval=INTERVAL)
     estimate = KeypointEstimator(open_session(joints.path, threads=1), joints.decoder)
     for frame in source.frames():
         if frame.index >= frames:

@@ -47,7 +47,7 @@ from rtpose.body.model import load_body
 from rtpose.models import Model, find, models
 from rtpose.models.darknet import import_darknet
 from rtpose.source import read_picture
-from rtpose.stages.detect import Detector, frames_between
+from rtpose.stages.detect import INTERVAL, Detector
 from rtpose.stages.keypoints import KeypointEstimator
 from rtpose.stages.lift import Lifter
 from rtpose.types import Frame, People, Result
@@ -148,7 +148,7 @@ def stages_of(network: str, precision: str, folder: Path) -> tuple[Detector, Key
     recipes = engines.recipes()
     detector, _ = computing(seen, recipes["nanodet"], "f32" if precision == "int8" else precision, folder)
     estimator, _ = computing(joints, recipes[network], precision, folder)
-    return Detector(detector, seen.decoder, every=frames_between(30.0)), KeypointEstimator(estimator, joints.decoder)
+    return Detector(detector, seen.decoder, interval=INTERVAL), KeypointEstimator(estimator, joints.decoder)
 
 
 def on_labelled_boxes(estimator: KeypointEstimator, split: str) -> list[tuple[keypoints.Picture, People]]:

@@ -43,7 +43,7 @@ from rtpose.bench import about
 from rtpose.evaluate import Picture, match, recalls, similarities
 from rtpose.settings import Settings
 from rtpose.source import SourceInfo, open_source, read_picture
-from rtpose.stages.detect import PATIENCE, Detector, frames_between
+from rtpose.stages.detect import INTERVAL, Detector
 from rtpose.stages.keypoints import PAIRS, KeypointEstimator
 from rtpose.stages.lift import trusted
 from rtpose.tracking import distinct, fit, iou, traces
@@ -174,7 +174,7 @@ def fit_presence(detector: Detector, estimator: KeypointEstimator, split: str) -
 
 
 def make(
-    precision: str, threshold: float | None, crop: float | None, size: int | None, rate: float, *, calm: bool = False
+    precision: str, threshold: float | None, crop: float | None, size: int | None, *, calm: bool = False
 ) -> tuple[Detector, KeypointEstimator]:
     """The stages as a video run has them, with what is not None changed."""
     networks = Networks(
@@ -183,8 +183,7 @@ def make(
     detector = Detector(
         networks.detector,
         networks.models["detector"].decoder,
-        every=frames_between(rate),
-        patience=frames_between(rate, PATIENCE),
+        interval=INTERVAL,
         calm=calm,
         **_chosen(threshold=threshold, size=size),
     )
@@ -226,7 +225,7 @@ def false_people(settings: dict[str, Any], independent: bool) -> dict[str, float
     beyond = {}
     for clip in CLIPS:
         source = open_source(SHARED / "data/videos" / clip)
-        detector, estimator = make(**settings, rate=float(source.info.rate), calm=True)
+        detector, estimator = make(**settings, calm=True)
         frames = (replace(frame, independent=independent) for frame in source.frames())
         beyond |= _beyond_one(clip, [len(estimator(detector(Result(frame))).people) for frame in frames])
     return beyond
@@ -291,10 +290,10 @@ def legs_at_border(pairs: list[tuple[Picture, People]]) -> dict[str, tuple[int, 
 
 def calibrate() -> None:
     """Print what the confidences of joints and people are worth, on train2017."""
-    pairs, _ = on_pictures(make("f32", None, None, None, 30.0), "train2017")
+    pairs, _ = on_pictures(make("f32", None, None, None), "train2017")
     print("CALIBRATIONS", np.array2string(fit_calibration(score(pairs).joints), precision=2, separator=", "))
     print("legs, number and share that is there:", legs_at_border(pairs))
-    stages = make("auto", None, None, None, 30.0)
+    stages = make("auto", None, None, None)
     print("PRESENCE", np.array2string(fit_presence(*stages, "train2017"), precision=2, separator=", "))
 
 
@@ -330,7 +329,7 @@ def main() -> None:
     )
     for precision, threshold, crop, size in choices:
         settings = {"precision": precision, "threshold": threshold, "crop": crop, "size": size}
-        stages = make(**settings, rate=30.0)
+        stages = make(**settings)
         pairs, seconds = on_pictures(stages, given.split)
         scores = score(pairs)
         row: dict[str, Any] = {**settings, "precision": stages[1].session.precision}

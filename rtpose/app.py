@@ -46,7 +46,7 @@ from .sinks.viewer import ViewerSink
 from .sinks.window import WindowSink, check_display, display
 from .source import InfoSource, Paced, SourceInfo, open_source
 from .stages.ankles import Ankles, read_weights
-from .stages.detect import PATIENCE, Detector, frames_between
+from .stages.detect import INTERVAL, Detector
 from .stages.follow import Follow
 from .stages.hmr import HmrLifter, smpl_body
 from .stages.keypoints import KeypointEstimator
@@ -145,8 +145,8 @@ def make_stages(
             Detector(
                 networks.detector,
                 models["detector"].decoder,
-                every=settings.detect_every or frames_between(float(info.rate)),
-                patience=frames_between(float(info.rate), PATIENCE),
+                every=settings.detect_every or 1,
+                interval=INTERVAL if settings.detect_every is None else None,
                 parts=look_at,
                 calm=settings.detect_every is None,
                 keep=keep,
@@ -204,7 +204,7 @@ def savings(stages: Sequence[Stage]) -> list[Step]:
     steps, last = [], []
     for stage in stages:
         if isinstance(stage, Detector):
-            steps.append(Step("looking for people half as often", partial(_set, stage, "every", 2 * stage.every, stage.every)))
+            steps.append(Step("looking for people half as often", partial(_set, stage, "slowdown", 2, 1)))
         elif isinstance(stage, KeypointEstimator):
             steps.append(Step("looking at newcomers once, not twice", partial(_set, stage, "twice", False, True)))
             less = partial(_set, stage, "every", 2 * stage.every, stage.every)

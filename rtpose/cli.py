@@ -411,7 +411,7 @@ def export_run(
     person
         Only the people with these numbers.
     rate
-        Frames a second of BVH and TRC; by default the median of the run's.
+        Frames a second of BVH and TRC; by default the run's nominal rate.
     body_model
         The SMPL file that the bodies were fitted with.
     overwrite

@@ -261,28 +261,29 @@ def slopes(rows: NDArray[np.int64], times: F64, points: F64, deviations: F64) ->
     rows: which records of the run those are: a person's absence is not bridged.
     """
     n = len(times)
+    here = np.arange(n)
     interval = float(np.median(np.diff(times))) if n > 1 else 1.0
     reach = max(WINDOW, (_NEIGHBOURS + 0.5) * interval)
-    most = min(n - 1, int(np.ceil(reach / float(np.diff(times).min()))) if n > 1 else 0)
-    here = np.arange(n)
+    # Only frames that are there are gone through: how many there might be, were all as near as the two nearest, has no bound.
+    before = here - np.searchsorted(times, times - 1.001 * reach, "left")
+    after = np.searchsorted(times, times + 1.001 * reach, "right") - 1 - here
     windows = []
-    for offset in range(-most, most + 1):
-        there = np.clip(here + offset, 0, n - 1)
-        apart = times[there] - times
-        used = (here + offset == there) & (rows[there] - rows == offset) & (np.abs(apart) <= reach * 1.001)
-        windows.append((there, np.where(used, apart / reach, 0.0), used.astype(np.float64)))
+    for offset in range(-int(before.max(initial=0)), int(after.max(initial=0)) + 1):
+        mine = np.flatnonzero((-before <= offset) & (offset <= after))
+        mine = mine[rows[mine + offset] - rows[mine] == offset]
+        apart = (times[mine + offset] - times[mine]) / reach
+        windows.append((mine, mine + offset, np.stack([np.ones(len(mine)), apart, apart * apart], 1)))
     moments = np.zeros((n, 3, 3))
-    for _, t, used in windows:
-        basis = np.stack([used, t, t * t], 1)
-        moments += basis[:, :, None] * basis[:, None, :]
+    for mine, _, basis in windows:
+        moments[mine] += basis[:, :, None] * basis[:, None, :]
     enough = moments[:, 0, 0] >= 3
     moments[~enough] = np.eye(3)
     pick = np.linalg.solve(moments, np.broadcast_to(np.array([0.0, 1, 0])[:, None], (n, 3, 1)))[..., 0] / reach
     velocity, variance = np.zeros_like(points), np.zeros_like(deviations)
-    for there, t, used in windows:
-        share = (pick * np.stack([used, t, t * t], 1)).sum(1)
-        velocity += share[:, None, None] * points[there]
-        variance += share[:, None, None] ** 2 * deviations[there] ** 2
+    for mine, there, basis in windows:
+        share = (pick[mine] * basis).sum(1)
+        velocity[mine] += share[:, None, None] * points[there]
+        variance[mine] += share[:, None, None] ** 2 * deviations[there] ** 2
     velocity[~enough], variance[~enough] = np.nan, np.nan
     return velocity, np.sqrt(variance)
 

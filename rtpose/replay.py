@@ -14,6 +14,7 @@ import numpy as np
 
 from .body.model import Lifted
 from .errors import EndedEarly, InputError
+from .frame_rate import nominal_rate
 from .pipeline import Control, Report, Sink, run
 from .runs import cameras, fitted_body, open_pictures
 from .sinks.data import Header, Record, Records, read_results
@@ -128,8 +129,9 @@ class Player:
 
 
 def _info(header: Header, records: Records) -> SourceInfo:
-    """What is known of results without their pictures: the rate is that of the first of them."""
-    times = [r.time for r in islice(records, 100)]
-    gaps = np.diff(times)
-    rate = Fraction(1 / float(np.median(gaps))).limit_denominator(1001) if len(gaps) and np.median(gaps) > 0 else Fraction(30)
+    """What is known of results without their pictures: where no rate is in the header it is that of the first of them."""
+    if header.rate is not None:
+        rate = Fraction(header.rate).limit_denominator(1001)
+    else:
+        rate = nominal_rate([record.time for record in islice(records, 100)]) or Fraction(30)
     return SourceInfo(header.source, header.width, header.height, rate, Fraction(1, 90_000))

@@ -6,6 +6,8 @@ import os
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from .body.camera import Camera, camera_for
 from .body.model import BodyModel, load_body
 from .body.smpl import open_body
 from .errors import EndedEarly, InputError
+from .frame_rate import nominal_rate
 from .sinks.data import Header, Record, body_shapes, read_results
 from .source import InfoSource, open_source
 from .types import F32, F64, I64, U8, People
@@ -73,10 +76,11 @@ class Run:
     people: dict[int, Person]
     partial: bool
 
-    @property
+    @cached_property
     def rate(self) -> float:
-        """The median of the frames a second."""
-        return 1 / float(np.median(np.diff(self.times))) if len(self.times) > 1 else DEFAULT_RATE
+        """Nominal frames a second: what all times show, else what the header says."""
+        stated = [] if self.header.rate is None else [Fraction(self.header.rate).limit_denominator(1001)]
+        return float(nominal_rate(self.times, stated) or self.header.rate or DEFAULT_RATE)
 
     def check_whole(self) -> None:
         """Raise EndedEarly where a crash cut the last line off: when all that is there has been used."""

@@ -15,8 +15,8 @@ class Settings:
 
     detector, keypoints, ankles, lifter: names of networks; ankles and lifter may be "none". lifter "hmr" takes a checkpoint (a file) and an
     SMPL file as body_model, and looks at every lifter_every-th frame. threads is the budget of all networks
-    together (0: the processors this process may use). detect_every and keypoints_every are in frames (detect_every None: chosen from the
-    source's frame rate).
+    together (0: the processors this process may use). detect_every and keypoints_every are in frames (detect_every None: five times
+    a second by the frames' times).
     max_people bounds the people tracked at a time. track: who is in the outputs: "all", "main", or numbers ("1,4"). region: where
     people are looked for, "X0,Y0,X1,Y1" in px or percentages of the picture (None: everywhere). tiles: in how many overlapping parts the
     detector looks besides ("1": none; "auto", "6", "3x2"). min_pose_score and min_keypoint_score: people and keypoints of less

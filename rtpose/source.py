@@ -15,12 +15,14 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import av
@@ -36,9 +38,12 @@ from av.video.stream import VideoStream
 
 from .containers import SCHEMES, file_options, is_playlist, stream_options
 from .errors import EndedEarly, InputError
+from .frame_rate import nominal_rate, plausible_rate
 from .pipeline import Channel, Closed, Source
 from .safe_text import mask_credentials
 from .types import U8, Frame
+
+_T = TypeVar("_T")
 
 PICTURES = frozenset(
     (
@@ -70,6 +75,12 @@ READ_SECONDS = 5.0
 
 LATE_SECONDS = 1.0
 """A stream that is decoded this late is too much for the machine: only its key frames are decoded until it is in time again."""
+
+REACH_SECONDS = 0.1
+"""A file whose longest stream ends so much earlier than the file says is not cut short: packets need not say how long they last."""
+
+SCAN_PACKETS, SCAN_BYTES = 300, 32 << 20
+"""So much of a file is read ahead to learn its frame rate from its time stamps."""
 
 BACK_OFF = (0.25, 2.0)
 """Seconds between attempts to reopen: the first wait, and the cap on its doubling."""
@@ -179,24 +190,90 @@ def files_like(pattern: str) -> list[Path]:
 
 
 class _Clock:
-    """Strictly increasing times: the container's, or an interval after the last if those are missing or do not increase."""
+    """Strictly increasing times of the frames of a file.
+
+    Every time stamp that comes after the one before it is the frame's time. A frame whose stamp is missing, or does not come after, gets a
+    time between its neighbours, at most the interval of the nominal `rate` after the one before, so that the true stamps that follow
+    win. Where the stamps have gone back for good (files put together), they are carried on from there.
+    """
+
+    RESTART = 8
+    """Frames in a row without a stamp that comes after the last one, after which the stamps have gone back for good."""
 
     def __init__(self, time_base: Fraction, rate: Fraction) -> None:
         self.time_base = time_base
-        self.step = max(1, round(1 / (rate * time_base)))
-        self.first: int | None = None
-        self.last: int | None = None
+        self.step = float(1 / (rate * time_base))
+        """Ticks between frames."""
+        self.first: float | None = None
+        """Ticks of the first frame, as `last` of the last one."""
+        self.last: float | None = None
         self.mended = 0
+        """Frames whose time is not their stamp."""
+        self._offset = 0.0
 
-    def __call__(self, pts: int | None) -> float:
-        if pts is None or (self.last is not None and pts <= self.last):
-            pts = 0 if self.last is None else self.last + self.step
-            self.mended += 1
-        self.first = pts if self.first is None else self.first
-        self.last = pts
-        return self.seconds(pts)
+    def times(self, stamped: Iterable[tuple[_T, int | None]]) -> Iterator[tuple[_T, float]]:
+        """The frames with their times in seconds, one frame or few after they came. stamped: with their stamps, ticks or None."""
+        waiting: list[tuple[_T, float | None]] = []
+        """Frames without a time yet: the first has a good stamp (but at the very beginning), the others have none."""
+        for item, stamp in stamped:
+            now = None if stamp is None else stamp + self._offset if self._offset else stamp
+            good = waiting[0][1] if waiting else None
+            if now is None or (good is not None and not good < now and not self._leaps(good, now)):
+                waiting.append((item, now))
+                if len(waiting) > self.RESTART:
+                    yield from self._restart(waiting)
+                continue
+            if good is not None and good > now:  # it is the good one that was wrong
+                waiting[0] = (waiting[0][0], None)
+            yield from self._between(waiting, now)
+            waiting[:] = [(item, now)]
+        yield from self._between(waiting, None)
 
-    def seconds(self, ticks: int) -> float:
+    def _leaps(self, good: float, now: float) -> bool:
+        """Whether the stamp before has leapt ahead alone, and this one goes on from the last time."""
+        last = self.last
+        return last is not None and last < now and good - last > 2 * self.step and now - last < good - now
+
+    def _restart(self, waiting: list[tuple[_T, float | None]]) -> Iterator[tuple[_T, float]]:
+        """Give all waiting frames but the last a time, and carry on from there."""
+        stamps = [stamp for _, stamp in waiting[1:]]
+        known = [stamp for stamp in stamps if stamp is not None]
+        begin = waiting[0][1]
+        if begin is not None and len(known) == len(stamps) and all(a < b for a, b in itertools.pairwise(known)):
+            yield self._given(waiting[0][0], begin, waiting[0][1])
+            shift = begin + self.step - known[0]
+            self._offset += shift
+            shifted = [(item, stamp + shift) for (item, _), stamp in zip(waiting[1:], known, strict=True)]
+            for item, stamp in shifted[:-1]:
+                yield self._given(item, stamp, None)
+            waiting[:] = [shifted[-1]]
+            return
+        final = waiting.pop()
+        yield from self._between(waiting, None)
+        assert self.last is not None
+        waiting[:] = [(final[0], self.last + self.step)]
+        self.mended += 1
+
+    def _between(self, waiting: list[tuple[_T, float | None]], until: float | None) -> Iterator[tuple[_T, float]]:
+        """Give all waiting frames a time, those without a good stamp between the one before and `until` (ticks, None: not known)."""
+        if not waiting:
+            return
+        items, begin = [item for item, _ in waiting], waiting[0][1]
+        if begin is not None:
+            yield self._given(items.pop(0), begin, begin if not self._offset else None)
+        if self.last is None:  # the first stamp that is known tells when the ones before it began
+            self.last = (0.0 if until is None else until - len(items) * self.step) - self.step
+        step = self.step if until is None else min(self.step, (until - self.last) / (len(items) + 1))
+        for item in items:
+            yield self._given(item, self.last + step, None)
+
+    def _given(self, item: _T, ticks: float, stamp: float | None) -> tuple[_T, float]:
+        self.mended += stamp is None
+        self.first = ticks if self.first is None else self.first
+        self.last = ticks
+        return item, self.seconds(ticks)
+
+    def seconds(self, ticks: float) -> float:
         return ticks * self.time_base.numerator / self.time_base.denominator
 
 
@@ -212,7 +289,7 @@ class _Video:
     """The first real video stream of an open container, as upright RGB pictures, all of the size of the first."""
 
     def __init__(self, container: InputContainer, name: str, *, live: bool) -> None:
-        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        streams = pictures_of(container)
         if not streams:
             raise InputError(f"{name} has no video stream")
         self.container, self._live = container, live
@@ -224,12 +301,15 @@ class _Video:
         # Frame threads delay a picture by as many frames as there are threads, which a live picture must not be.
         context.thread_type = "SLICE" if live else "AUTO"
         self.undecodable = self.damaged = self.resized = self.last_duration = 0
-        self.rate = self.stream.guessed_rate or self.stream.average_rate or Fraction(25)
         self.time_base = self.stream.time_base or Fraction(1, 90000)
         self.stream_seconds = None if self.stream.duration is None else self.stream.duration * self.time_base
-        self.sound_end = Fraction(0)
-        # The sound tells how far a file reaches that says only how long the longest stream is.
-        self._read = (self.stream,) if live or self.stream_seconds is not None else (self.stream, *container.streams.audio)
+        self.reached = Fraction(0)
+        """Seconds up to which the packets that were read of any stream last."""
+        # All streams tell how far a file reaches that says only how long the longest one is.
+        self._read = (self.stream,) if live or self.stream_seconds is not None else tuple(container.streams)
+        self._packets = self._demux()
+        self._ahead: deque[Packet[Any]] = deque()
+        self.rate = self._frame_rate()
         self._reformatter = VideoReformatter()
         self._frames = self._decode()
         first = next(self._frames, None)
@@ -296,16 +376,34 @@ class _Video:
             return self.stream_seconds
         return Fraction(self.container.duration, 1_000_000)
 
-    def _packets(self) -> Iterator[Packet[Any]]:
+    def _frame_rate(self) -> Fraction:
+        """The nominal rate: that of the first packets' stamps, which are read ahead; of a live stream the stated one, which is a guess."""
+        stated = (self.stream.guessed_rate, self.stream.average_rate)
+        likely = plausible_rate(*stated) or Fraction(25)
+        if self._live:
+            return likely
+        size = 0
+        with suppress(av.FFmpegError):  # met again where the packets are asked for
+            while len(self._ahead) < SCAN_PACKETS and size < SCAN_BYTES and (packet := next(self._packets, None)) is not None:
+                self._ahead.append(packet)
+                size += packet.size
+        stamps = [packet.pts for packet in self._ahead if packet.pts is not None]
+        if len(stamps) < min(3, len(self._ahead)):
+            return likely
+        # A rate that is that of the ticks fits any times.
+        known = [rate for rate in (plausible_rate(one) for one in stated) if rate is not None]
+        return nominal_rate([float(stamp * self.time_base) for stamp in stamps], known) or likely
+
+    def _demux(self) -> Iterator[Packet[Any]]:
         """The coded pictures, and an empty packet at the end.
 
         A packet that is cut off by the end of the file is left out: with it the frame threads would lose the whole pictures before.
         """
         cut: Packet[Any] | None = None
         for packet in self.container.demux(*self._read):
+            if packet.pts is not None and packet.time_base is not None:
+                self.reached = max(self.reached, (packet.pts + (packet.duration or 0)) * packet.time_base)
             if packet.stream is not self.stream:
-                if packet.pts is not None:
-                    self.sound_end = max(self.sound_end, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 continue
             packet.opaque = time.monotonic_ns()
             if cut is not None and packet.size:  # it was only damaged
@@ -315,7 +413,7 @@ class _Video:
                 yield packet
 
     def _decode(self) -> Iterator[VideoFrame]:
-        for packet in self._packets():
+        for packet in itertools.chain(_taken(self._ahead), self._packets):
             try:
                 yield from self.stream.decode(packet)
             except av.error.InvalidDataError:
@@ -328,6 +426,11 @@ class _Video:
         self.resized += (frame.width, frame.height) != self._size
         rgb = self._reformatter.reformat(frame, width, height, "rgb24")
         return self._upright(cast(U8, rgb.to_ndarray()))
+
+
+def _taken(queue: deque[_T]) -> Iterator[_T]:
+    while queue:
+        yield queue.popleft()
 
 
 def _stamp(frame: VideoFrame) -> int | None:
@@ -358,6 +461,11 @@ class _Upright(NamedTuple):
         if self.mirror_x or self.mirror_y:
             image = cast(U8, cv2.flip(image, -1 if self.mirror_x and self.mirror_y else int(self.mirror_x)))
         return image
+
+
+def pictures_of(container: InputContainer) -> list[VideoStream]:
+    """The streams of moving pictures: no covers."""
+    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
 
 
 def sound_of(container: InputContainer) -> AudioStream | None:
@@ -425,7 +533,7 @@ class FileSource:
         self._video = _open_video(container, name, live=False)
         self.info = self._video.info(name, live=False, path=path)
         self.notes: list[str] = []
-        self._seconds, self._expected = self._video.seconds(), self._video.expected()
+        self._seconds = self._video.seconds()
         self._closed = False
         self._start, self._end = start, math.inf if end is None else end
         if start > 0 or end is not None:
@@ -452,11 +560,19 @@ class FileSource:
         begin: float | None = None
         fault = ""
         past = False
+
+        def stamped() -> Iterator[tuple[tuple[VideoFrame, int], int | None]]:
+            nonlocal fault
+            try:
+                for decoded, arrival in video.decoded():
+                    yield (decoded, arrival), _stamp(decoded)
+            except av.FFmpegError as error:
+                fault = _reason(error)
+
         try:
-            for decoded, arrival in video.decoded():
+            for (decoded, arrival), now in clock.times(stamped()):
                 if self._closed:
                     break
-                now = clock(_stamp(decoded))
                 begin = now if begin is None else begin
                 if now - begin >= self._end:
                     past = True
@@ -466,8 +582,6 @@ class FileSource:
                     yield Frame(index, now, video.convert(decoded), arrival)
                     wanted += 1
                 index += 1
-        except av.FFmpegError as error:
-            fault = _reason(error)
         finally:
             video.container.close()
             self.notes += video.notes()
@@ -484,16 +598,24 @@ class FileSource:
             raise InputError(f"--start {self._start:g} s lies after the end of {self.name}, {where}")
 
     def _is_cut(self, frames: int, clock: _Clock) -> bool:
-        """Frames are missing, and at the end: the count alone is also wrong where an edit list hides some."""
-        if self._seconds is None or clock.first is None or clock.last is None or frames >= (self._expected or 0):
+        """Whether the file ends before it says that it should. How many frames it has is asked only where it was counted."""
+        video, interval = self._video, float(1 / self._video.rate)
+        if clock.first is None or clock.last is None or (video.stream.frames and frames >= video.stream.frames):
             return False
-        video, rate = self._video, self._video.rate
+        if self.info.path is not None and _segment_is_cut(self.info.path):
+            return True
+        if self._seconds is None:
+            return False
+        length = float(self._seconds)
+        if video.stream_seconds is None:
+            # Of all streams together, whose packets need not say how long they last.
+            end = max(clock.seconds(clock.last) + interval, float(video.reached))
+            return end < length - max(1.5 * interval, REACH_SECONDS)
         if clock.mended:  # such files miscount by one
-            return frames / rate < self._seconds - Fraction(3, 2) / rate
-        # A stream's own length counts from its first frame, a file's from zero.
-        begin = 0 if video.stream_seconds is None else clock.first
-        end = (clock.last - begin + max(clock.step, video.last_duration)) * clock.time_base
-        return max(end, video.sound_end) < self._seconds - Fraction(1, 2) / rate
+            return frames * interval < length - 1.5 * interval
+        # A stream's own length counts from its first frame.
+        end = clock.seconds(clock.last - clock.first + max(clock.step, video.last_duration))
+        return end < length - interval / 2
 
     def close(self) -> None:
         self._closed = True
@@ -501,6 +623,34 @@ class FileSource:
 
 def _file(path: Path, start: float = 0.0, end: float | None = None, playlists: bool = False) -> FileSource:
     return FileSource(_open_file(path, playlists), str(path), path, start=start, end=end)
+
+
+def _segment_is_cut(path: Path) -> bool:
+    """Whether the file is Matroska (or WebM) whose segment, by its own size, should reach beyond the file's end."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    if not head.startswith(b"\x1a\x45\xdf\xa3"):
+        return False
+    header = _ebml_size(head, 4)
+    if header is None or header[0] is None:
+        return False
+    begin = header[1] + header[0]
+    if head[begin : begin + 4] != b"\x18\x53\x80\x67":
+        return False
+    segment = _ebml_size(head, begin + 4)
+    return segment is not None and segment[0] is not None and segment[1] + segment[0] > path.stat().st_size
+
+
+def _ebml_size(data: bytes, at: int) -> tuple[int | None, int] | None:
+    """The size of an EBML element whose size field begins at `at` (None: unknown, as while it is being written), and where its content
+    begins; None where the data are too short. RFC 8794, section 6."""
+    if at >= len(data) or not data[at]:
+        return None
+    width = 9 - data[at].bit_length()
+    if at + width > len(data):
+        return None
+    value = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return (None if value == (1 << 7 * width) - 1 else value), at + width
 
 
 def _open_file(path: Path, playlists: bool) -> InputContainer:
@@ -639,18 +789,23 @@ class _LiveClock:
     """
 
     SLACK = 1.0
+    PAUSE = 0.5
+    """Seconds; a longer step between frames tells nothing about the usual one."""
 
     def __init__(self) -> None:
         self._offset = 0.0
         self._last: float | None = None
+        self._step: float | None = None
+        """Seconds between frames, as they have come so far."""
         self._lag = 0.0
         self.restarted = False
         self.late = 0.0
         """Seconds by which the last frame came later than the promptest one: what waits to be read and decoded."""
 
     def __call__(self, seconds: float | None, arrival: int, interval: float) -> float:
-        """seconds: the source's, None if missing. arrival: monotonic ns. interval: between frames, seconds."""
+        """seconds: the source's, None if missing. arrival: monotonic ns. interval: between frames, seconds, until that is known."""
         real = arrival * 1e-9
+        interval = interval if self._step is None else self._step
         if self._last is None:
             now = seconds or 0.0
             self._lag = real - now
@@ -663,7 +818,11 @@ class _LiveClock:
                 now = max(due, self._last + interval)
                 self._offset = now - (seconds or 0.0)
             elif now <= self._last:
-                now = self._last + interval
+                # Half a step: so the true times that follow soon win again.
+                now = self._last + interval / 2
+            elif seconds is not None and now - self._last < self.PAUSE:
+                step = now - self._last
+                self._step = step if self._step is None else self._step + 0.1 * (step - self._step)
             # The floor rises by a thousandth, so that a slow clock on the other side never looks like lateness.
             self._lag = real - now if jumped else min(self._lag + 1e-3 * (now - self._last), real - now)
         self.restarted = False
@@ -881,12 +1040,12 @@ class _Camera:
         if not ok:
             capture.release()
             raise InputError(f"{name} opens but gives no picture: is another program using it?")
-        rate = Fraction(capture.get(cv2.CAP_PROP_FPS) or 30).limit_denominator(1001)
+        rate = plausible_rate(Fraction(capture.get(cv2.CAP_PROP_FPS)).limit_denominator(1001))
         self.info = SourceInfo(
             name=name,
             width=image.shape[1],
             height=image.shape[0],
-            rate=rate if rate > 0 else Fraction(30),
+            rate=rate or Fraction(30),
             time_base=Fraction(1, 1_000_000),
             live=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
 
+from rtpose.app import savings
 from rtpose.backends import Session, open_session
 from rtpose.errors import InputError
 from rtpose.models import find
 from rtpose.scope import parts_of
-from rtpose.stages.detect import Detector, frames_between, suppress
+from rtpose.stages.detect import INTERVAL, PATIENCE, Detector, suppress
 from rtpose.types import Frame, Result
 
 
@@ -124,16 +126,46 @@ def test_it_looks_at_every_kth_frame_by_index_and_after_a_gap() -> None:
     assert looks(Detector(Scripted(), every=4), [Frame(k, k / 30, image, 0, independent=True) for k in range(3)]) == [0, 1, 2]
 
 
-@given(st.floats(0, 1000), st.floats(0.01, 2))
-def test_intervals_are_never_longer_than_asked(rate: float, seconds: float) -> None:
-    every = frames_between(rate, seconds)
-    assert every >= 1
-    assert every == 1 or every / (1.002 * rate) <= seconds
+@pytest.mark.parametrize("seconds", [INTERVAL, PATIENCE])
+@pytest.mark.parametrize("rate", [5, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 120, *(1000 * rate / 1001 for rate in (24, 30, 60))])
+@pytest.mark.parametrize("tick", [1e-3, 1 / 90_000, 1e-9])
+def test_at_a_steady_rate_it_looks_at_every_kth_frame_whatever_the_ticks(rate: float, seconds: float, tick: float) -> None:
+    image = picture(32, 32)
+    frames = [Frame(k, round(k / rate / tick) * tick, image, 0) for k in range(200)]
+    whole = round(rate)  # the rates of television count as whole ones
+    every = max(1, int(whole * seconds + 1e-9))
+    assert looks(Detector(Scripted(), interval=seconds), frames) == list(range(0, 200, every))
 
 
-def test_the_rates_of_television_count_as_whole_ones() -> None:
-    assert frames_between(30000 / 1001, 0.2) == 6
-    assert frames_between(60000 / 1001, 0.2) == 12
+@given(st.lists(st.floats(0.001, 0.4), min_size=1, max_size=60), st.floats(0.05, 0.5))
+def test_it_looks_as_soon_as_the_interval_is_over(steps: list[float], seconds: float) -> None:
+    image = picture(32, 32)
+    frames = [Frame(k, time, image, 0) for k, time in enumerate(np.cumsum(steps).tolist())]
+    looked = frames[0].time
+    at = set(looks(Detector(Scripted(), interval=seconds), frames))
+    for frame in frames:
+        assert frame.index in at or frame.time - looked <= seconds
+        looked = frame.time if frame.index in at else looked
+
+
+def test_jitter_and_ticks_that_are_no_rate_leave_the_interval_as_it_is() -> None:
+    random = np.random.default_rng(0)
+    times = np.round(np.arange(300) / 30 + random.uniform(-0.009, 0.009, 300), 3)
+    at = looks(Detector(Scripted(), interval=INTERVAL), [Frame(k, t, picture(32, 32), 0) for k, t in enumerate(times.tolist())])
+    assert np.diff(times[at]).max() < 0.24
+    assert 45 < len(at) < 65  # 50 at a steady rate
+
+
+def test_saving_doubles_what_it_waits_for() -> None:
+    frames = [Frame(k, k / 30, picture(32, 32), 0) for k in range(40)]
+    for stage, plain in ((Detector(Scripted(), interval=INTERVAL), 6), (Detector(Scripted(), every=4), 4)):
+        (step,) = savings([stage])
+        step.pull(True)
+        assert looks(stage, frames) == list(range(0, 40, 2 * plain))
+        step.pull(False)
+        assert looks(
+            stage, [dataclasses.replace(frame, time=frame.time + 9, index=frame.index + 40) for frame in frames]
+        ) == list(range(40, 80, plain))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 16384), (16384, 1), (3, 700), (32, 32), (416, 416), (417, 1)])

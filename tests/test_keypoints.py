@@ -19,7 +19,7 @@ from rtpose.backends import Arrays, Session, open_session
 from rtpose.backends.openvino import OpenVinoSession
 from rtpose.errors import InputError
 from rtpose.models import find
-from rtpose.stages.detect import Detector, frames_between
+from rtpose.stages.detect import INTERVAL, Detector
 from rtpose.stages.keypoints import (
     CALIBRATIONS,
     MIRRORED,
@@ -286,7 +286,7 @@ def test_who_enters_is_reported_soon_and_who_left_is_gone(
     wall = np.full((512, 800, 3), 110, np.uint8)
     there = wall.copy()
     there[:, 150:662] = astronaut
-    counts = [len(p) for p in run((look(frames_between(rate)), make()), [wall] * 7 + [there] * 12 + [wall] * 6, rate)]
+    counts = [len(p) for p in run((look(int(INTERVAL * rate)), make()), [wall] * 7 + [there] * 12 + [wall] * 6, rate)]
     assert counts[:7] == [0] * 7
     entered = next(k for k, count in enumerate(counts) if count)
     assert (entered - 7) / rate < 0.3

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+import tracemalloc
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,20 @@ def test_slopes_of_parabolas_are_exact_at_any_times() -> None:
     velocity, sd = slopes(alone, times[alone], points[alone], np.full((6, 4, 3), SD))
     assert np.isnan(velocity[3:]).all(), "an absence is not bridged"
     assert np.isfinite(velocity[:3]).all()
+
+
+def test_two_frames_close_together_take_no_more_memory_than_others() -> None:
+    times = np.arange(3000) / 30
+    points = np.sin(times)[:, None, None] * np.ones((1, 2, 3))
+    paired = np.insert(times, 101, times[100] + 11e-6)
+    speeds, peaks = [], []
+    for when, where in ((times, points), (paired, np.insert(points, 101, points[100], axis=0))):
+        tracemalloc.start()
+        speeds.append(slopes(np.arange(len(when)), when, where, np.ones_like(where))[0])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0]
+    assert np.delete(speeds[1], 101, axis=0) == pytest.approx(speeds[0], abs=2e-3)
 
 
 def test_the_deviation_of_a_speed_is_what_noise_makes_of_it() -> None:

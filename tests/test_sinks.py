@@ -80,6 +80,7 @@ def test_the_lines_are_those_of_the_contract(tmp_path: Path) -> None:
         "source": "made up",
         "width": 160,
         "height": 120,
+        "rate": 30.0,
         "skeleton": "coco17",
         "keypoint_names": list(KEYPOINT_NAMES),
         "models": {"keypoints": "thunder"},

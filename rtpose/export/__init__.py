@@ -38,7 +38,7 @@ def export(
 ) -> list[Path]:
     """Write the results in `path` into `folder` (made if it is not there), in each of the formats; return the files.
 
-    ids: whom; by default everybody. rate: frames a second of BVH and TRC; by default the run's median. body_model: the SMPL file
+    ids: whom; by default everybody. rate: frames a second of BVH and TRC; by default the run's nominal rate. body_model: the SMPL file
     that was fitted. note: called with what is worth knowing, a line each. Each file appears when it is whole.
 
     Raises InputError, before anything is written, for what cannot be; EndedEarly, at the end, where the results break off.

@@ -22,6 +22,8 @@ TO_Y_UP: F64 = np.diag([1.0, -1.0, -1.0])
 """Camera frame -> y up."""
 _SAME = 1e-3
 """A time within this share of a frame of another is taken for it."""
+_ROUNDED = 0.1
+"""Share of a frame by which a container may have rounded a time (to a millisecond): so near, a person is there as in that frame."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def motion_of(person: Person, body: BodyModel, run: Run) -> Motion:
 
 def steady_times(run: Run, rate: float) -> F64:
     """Times from the run's first to its last record, `rate` a second."""
-    frames = int((run.times[-1] - run.times[0]) * rate + _SAME) + 1
+    frames = int((run.times[-1] - run.times[0]) * rate + _ROUNDED) + 1
     return np.asarray(run.times[0] + np.arange(frames) / rate)
 
 
@@ -80,6 +82,10 @@ def points_at(run: Run, person: Person, points: F64, times: F64) -> F64:
     if len(known) == 1:
         return np.repeat(known, len(times), 0)
     before, share = _between(run.times, times)
+    absent = np.ones(len(run.times), np.bool_)
+    absent[person.rows] = False
+    share = np.where(absent[before + 1] & (share < _ROUNDED), 0.0, share)
+    share = np.where(absent[before] & (share > 1 - _ROUNDED), 1.0, share)
     weight = share[:, None, None]
     return np.where(
         weight == 0,

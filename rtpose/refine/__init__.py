@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from array import array
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import numpy as np
 
 from ..body.model import Lifted
 from ..errors import InputError, RtposeError
+from ..frame_rate import nominal_rate
 from ..scope import people_of
 from ..sinks.data import Record, Records, frame_record, json_line, read_results
 from ..stages.follow import main_people
@@ -57,13 +59,14 @@ class Summary:
 @dataclass(frozen=True)
 class Cast:
     """Who is in a file, in how many pieces. followed: those whom the outputs contain. shapes: each person's betas. cuts: frame numbers at
-    which shots begin, but for 0."""
+    which shots begin, but for 0. times: of all frames, seconds."""
 
     people: int
     followed: frozenset[int]
     shapes: dict[int, F64]
     cuts: list[int]
     pieces: int
+    times: array[float]
     _names: dict[int, list[tuple[int, int]]]
 
     def name(self, identity: int, frame: int) -> int | None:
@@ -78,7 +81,9 @@ class Cast:
         cuts = _cuts(spool)
         pieces: list[Piece] = []
         current: dict[int, Piece] = {}
+        times = array("d")
         for record, fields in records.with_fields():
+            times.append(record.time)
             shot = bisect_right(cuts, record.frame)
             for row, identity in enumerate(record.people.ids.tolist()):
                 piece = current.get(identity)
@@ -102,7 +107,7 @@ class Cast:
         for mine in names.values():
             mine.sort()
         followed = main_people(weights) if track == "main" else people_of(track) or frozenset(weights)
-        return Cast(len(weights), followed, shapes, cuts, len(pieces), dict(names))
+        return Cast(len(weights), followed, shapes, cuts, len(pieces), times, dict(names))
 
 
 class Interrupted(Exception):
@@ -139,7 +144,10 @@ def refine(
     unfinished = out.with_name(out.name + ".unfinished")
     try:
         with open(spool, "rb") as source, open(unfinished, "wb") as target:
-            target.write(json_line({**json.loads(source.readline()), "mode": "refined"}))
+            written = json.loads(source.readline()) | {"mode": "refined"}
+            if (rate := nominal_rate(cast.times)) is not None:
+                written["rate"] = float(rate)
+            target.write(json_line(written))
             for entries, core in _windows(records):
                 if stopped():
                     raise Interrupted

@@ -89,6 +89,7 @@ class _Encoder:
         self._file = io.BytesIO()
         self._out = av.open(self._file, "w", format="mp4")
         self._stream: av.VideoStream | None = None
+        self._last = -1
 
     def add(self, image: U8, time: float) -> None:
         if self._stream is None:
@@ -101,7 +102,9 @@ class _Encoder:
         if image.shape[:2] != (self._stream.height, self._stream.width):
             image = np.asarray(cv2.resize(image, (self._stream.width, self._stream.height)), np.uint8)
         frame = av.VideoFrame.from_ndarray(image, "rgb24")
-        frame.pts, frame.time_base = round(time * _TICKS), Fraction(1, _TICKS)
+        # Two frames may lie closer together than ticks.
+        self._last = max(round(time * _TICKS), self._last + 1)
+        frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
         self._out.mux(self._stream.encode(frame))
 
     def finish(self) -> bytes:

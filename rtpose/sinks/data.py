@@ -106,6 +106,7 @@ class JsonLinesSink:
             "source": self._info.name,
             "width": self._info.width,
             "height": self._info.height,
+            **({} if self._info.live else {"rate": float(self._info.rate)}),
             "skeleton": "coco17",
             "keypoint_names": KEYPOINT_NAMES,
             "models": dict(known.models),
@@ -302,7 +303,7 @@ def _keypoints(keypoints: NDArray[Any]) -> Any:
 class Header:
     """The first line. joints3d_names is None where no bodies were written; `models` says by task what computed the
     results; body is the name and sha256 of the body's file, camera what it was fitted with; run is the same for the
-    same file and settings."""
+    same file and settings; rate is the source's nominal frames a second, None where nobody knows them before they come."""
 
     source: str
     width: int
@@ -314,6 +315,11 @@ class Header:
     body: tuple[str, str] | None = None
     camera: Camera | None = None
     run: str | None = None
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
+            raise ValueError(f"a rate of {self.rate} frames a second cannot be")
 
 
 @dataclass(frozen=True)
@@ -388,6 +394,7 @@ def _header(path: Path, line: bytes) -> Header:
             body=None if body is None else (str(body["name"]), str(body["sha256"])),
             camera=None if camera is None else _camera(**camera),
             run=None if "run" not in record else str(record["run"]),
+            rate=None if record.get("rate") is None else float(record["rate"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}, line 1: the header is not as it should be ({error!r})") from None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -24,7 +26,7 @@ from ..body.model import Lifted
 from ..errors import InputError, RtposeError
 from ..pipeline import Sink
 from ..render import draw
-from ..source import SourceInfo, sound_of
+from ..source import SourceInfo, pictures_of, sound_of
 from ..types import Result
 from . import check_folder, check_output, replacing
 
@@ -68,7 +70,6 @@ class VideoSink:
         check_output(path, VIDEOS, overwrite=overwrite, source=info.path)
         self._path, self._info, self._lifted = path, info, lifted
         self._out: OutputContainer | None = None
-        self._frames = 0
         self._whole = 0
         self._reformatter = VideoReformatter()
         self._failed = False
@@ -103,8 +104,7 @@ class VideoSink:
         try:
             with out:
                 out.mux(self._video.encode(None))
-                complete = not self._info.part and self._info.frames is not None and self._frames >= self._info.frames
-                self._sound.advance(None if complete else self._time + 1 / float(self._info.rate))
+                self._sound.finish(self._time, float(1 / self._info.rate))
                 self._sound.close()
         except av.FFmpegError as error:
             raise self._error(error) from None
@@ -172,7 +172,6 @@ class VideoSink:
         self._out.mux(self._video.encode(picture))
         self._sound.advance(time)
         self._time = time
-        self._frames += 1
         self._whole = self._path.stat().st_size
 
 
@@ -184,8 +183,10 @@ class _Sound:
         self._out = out
         self._from = start
         self._in: InputContainer | None = None
-        self._packets: Iterator[Packet[AudioStream]] = iter(())
-        self._waiting: Packet[AudioStream] | None = None
+        self._packets: Iterator[Packet[Any]] = iter(())
+        self._waiting: deque[Packet[AudioStream]] = deque()
+        self._last_picture = -math.inf
+        """Seconds of the latest picture among the packets that were read."""
         if not info.has_audio or info.path is None:
             return
         self._in = av.open(f"file:{info.path}")
@@ -204,16 +205,26 @@ class _Sound:
                 self._filter = BitStreamFilterContext("aac_adtstoasc", source)
         else:
             self._stream = out.add_stream("aac", rate=source.codec_context.rate, layout=source.codec_context.layout)
-        self._packets = self._in.demux(source)
+        self._source = source
+        self._packets = self._in.demux(source, *pictures_of(self._in)[:1])
+
+    def finish(self, last: float, interval: float) -> None:
+        """Write what belongs to a video whose last picture, at `last` seconds, is shown for `interval` seconds: all the rest where the
+        source has no later picture."""
+        until = last + interval
+        while self._last_picture < last + interval / 2 and (packet := self._next()) is not None:
+            self._waiting.append(packet)
+        self.advance(until if self._last_picture >= last + interval / 2 else None)
 
     def advance(self, until: float | None) -> None:
         """Write what begins before `until` seconds; None: all that is left."""
         while True:
-            packet = self._waiting or self._next()
-            self._waiting = packet
-            if packet is None or (until is not None and packet.pts is not None and float(packet.pts * packet.time_base) >= until):
+            packet = self._waiting.popleft() if self._waiting else self._next()
+            if packet is None:
                 return
-            self._waiting = None
+            if until is not None and packet.pts is not None and float(packet.pts * packet.time_base) >= until:
+                self._waiting.appendleft(packet)
+                return
             if packet.pts is not None and float(packet.pts * packet.time_base) < self._from:
                 continue
             if self._copy:
@@ -224,9 +235,13 @@ class _Sound:
     def _next(self) -> Packet[AudioStream] | None:
         """None at the end, which is also where a file breaks off: of that the source itself tells."""
         try:
-            return next(self._packets, None)
+            while (packet := next(self._packets, None)) is not None and packet.stream is not self._source:
+                stamp = packet.dts if packet.pts is None else packet.pts
+                if stamp is not None:
+                    self._last_picture = max(self._last_picture, float(stamp * packet.time_base))
         except av.FFmpegError:
             return None
+        return packet
 
     def close(self) -> None:
         if self._in is None:

@@ -7,6 +7,7 @@ A network's own format is a `Decoder`, chosen by the `decoder` of its model card
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,8 +46,18 @@ class Decoder:
     decode: Callable[[Outputs, tuple[int, int], float], tuple[F32, F32]]
 
 
+INTERVAL = 0.2
+"""Seconds between looks."""
+
 PATIENCE = 0.25
 """Seconds between looks at people of whom the last two looks were alike. Whoever comes in is to be reported within .3 s."""
+
+_STEPS = 16
+"""Frames over which the time to the next one is averaged: times may be rounded to milliseconds, or jitter."""
+
+_LATE = 0.05
+"""Of the time between two frames: a look may be so much later than its interval. It covers what rounding to milliseconds does up to 240
+frames a second, and the thousandth by which television's rates are lower than whole ones."""
 
 CLEAR = 0.3
 """Score from which somebody counts when two looks are compared: weaker finds come and go."""
@@ -67,14 +78,15 @@ def whole(width: int, height: int) -> list[Rect]:
 
 
 class Detector:
-    """A detector network around a session, and the stage that looks at every k-th frame.
+    """A detector network around a session, and the stage that looks at some of the frames.
 
-    session takes `image` (1, h, w, 3) uint8 RGB. every: look again once this many frames have gone by (by the frames' index, so
-    dropped ones count), see `frames_between`. threshold: least score of a person; overlap: of two boxes with a greater IoU the
+    session takes `image` (1, h, w, 3) uint8 RGB. interval: seconds of the frames' times after which to look again, never later (but each
+    frame once); every: where that is None, look again once this many frames have gone by (by the frames' index, so dropped ones count).
+    threshold: least score of a person; overlap: of two boxes with a greater IoU the
     worse one goes (None: what suits the network). size: the longer side of the input in px where the network leaves that free.
     parts: which it looks at, from width and height of a picture: the first all around, which holds the others, if there are any.
-    calm: while the last two looks found the same people, wait for `patience` frames, and skip looks while nothing moves but them, see
-    `rtpose.stages.calm`.
+    calm: while the last two looks found the same people, wait for `patience` seconds (if there is an interval), and skip looks while
+    nothing moves but them, see `rtpose.stages.calm`.
     keep: see `rtpose.journal`. Raises InputError for an unknown decoder.
     """
 
@@ -86,7 +98,8 @@ class Detector:
         decoder: str = "nanodet",
         *,
         every: int = 1,
-        patience: int = 1,
+        interval: float | None = None,
+        patience: float = PATIENCE,
         threshold: float | None = None,
         overlap: float | None = None,
         size: int = 416,
@@ -99,7 +112,9 @@ class Detector:
             raise InputError(f"unknown detector format {kind!r}: choose one of {', '.join(DECODERS)}")
         if every < 1:
             raise InputError(f"the detector cannot look at every {every}-th frame: give 1 or more")
-        self.every, self.patience = every, patience
+        self.slowdown = 1
+        """By how much longer to wait than told, to save work; may be changed from another thread."""
+        self._every, self._interval, self._patience = every, interval, patience
         self.session = session
         self._decoder = DECODERS[kind](decoder)
         self.threshold = self._decoder.threshold if threshold is None else threshold
@@ -110,20 +125,22 @@ class Detector:
         self._fixed = session.inputs["image"][0][1:3]
         self._input: U8 = np.empty((1, 0, 0, 3), np.uint8)
         self._placed = (0, 0, 0, 0)
-        self._looked = 0
-        self._time = -np.inf
+        self._looked: tuple[int, float] | None = None
+        """Index and time of the last frame at which it was time to look; `_seen` holds those of the last frames, without a gap."""
+        self._seen: deque[tuple[int, float]] = deque(maxlen=_STEPS)
         # Not a bound method: a stage that holds itself would keep its network in memory until the garbage collector comes by.
         self._answer = keep(partial(type(self)._find, cast("Detector", weakref.proxy(self))))
 
     def __call__(self, result: Result) -> Result:
         """Add `detections` where it is time to look; elsewhere they stay None."""
         frame = result.frame
-        gap = frame.time - self._time > GAP
-        self._time = frame.time
-        wait = max(self.every, self.patience) if self._calm and self._calm.steady else self.every
-        if not frame.independent and not gap and frame.index - self._looked < wait:
+        gap = not self._seen or frame.time - self._seen[-1][1] > GAP
+        if gap or frame.independent:
+            self._seen.clear()
+        self._seen.append((frame.index, frame.time))
+        if not frame.independent and not gap and not self._is_due(frame.index, frame.time):
             return result
-        self._looked = frame.index
+        self._looked = frame.index, frame.time
         if self._calm is None or frame.independent:
             return replace(result, detections=self.detect(frame.image))
         cells = cells_of(frame.image)
@@ -132,6 +149,19 @@ class Detector:
         found = self.detect(frame.image)
         self._calm.looked(cells, frame.time, found.xyxy[found.scores >= CLEAR])
         return replace(result, detections=found)
+
+    def _is_due(self, index: int, time: float) -> bool:
+        """Whether it is time to look: at the next frame it would be too late."""
+        assert self._looked is not None
+        looked, then = self._looked
+        if self._interval is None:
+            return index - looked >= self.slowdown * self._every
+        wait = self.slowdown * self._interval
+        if self._calm is not None and self._calm.steady:
+            wait = max(wait, self._patience)
+        first, begin = self._seen[0]
+        step = (time - begin) / (index - first)
+        return time - then + step > wait + _LATE * step
 
     def detect(self, image: U8) -> Boxes:
         """The people of a picture (h, w, 3) RGB, best first; boxes are cut at the border of what is looked at."""
@@ -200,14 +230,6 @@ def _uncut(found: F32, tile: Rect, around: Rect) -> F32:
         if tile[side] != around[side]:
             cut |= np.abs(found[:, side] + 0.5 - tile[side]) < near
     return found[~cut]
-
-
-def frames_between(rate: float, seconds: float = 0.2) -> int:
-    """The `every` that lets the detector look at a source of `rate` frames a second about every `seconds`, never later.
-
-    Rates a thousandth below a whole one count as that: 30000 / 1001, NTSC's, as 30.
-    """
-    return max(1, int(rate * 1.002 * seconds))
 
 
 @numba.njit(cache=True)

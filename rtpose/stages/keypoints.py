@@ -321,7 +321,8 @@ class Seen:
 def predicted(time: float, *seen: Seen) -> People:
     """The people of the last of the frames seen, moved on to `time` as they have moved since the first, if there are two.
 
-    Joints that were not seen in both move as the others do on average.
+    Joints that were not seen in both move as the others do on average. Nobody moves on by more than twice what they have moved: of frames
+    close together the way is mostly noise.
     """
     last, before = seen[-1], seen[0]
     people = last.people
@@ -333,7 +334,7 @@ def predicted(time: float, *seen: Seen) -> People:
             continue
         then = before.people.keypoints[row[0]]
         sure = np.minimum(keypoints[i, :, 2], then[:, 2]) >= SEEN
-        way = (keypoints[i, :, :2] - then[:, :2]) * np.float32((time - last.time) / span)
+        way = (keypoints[i, :, :2] - then[:, :2]) * np.float32(min((time - last.time) / span, 2.0))
         mean = way[sure].mean(axis=0) if sure.any() else np.zeros(2, np.float32)
         way[~sure] = mean
         keypoints[i, :, :2] += way

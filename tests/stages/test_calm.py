@@ -60,7 +60,7 @@ def test_the_detector_looks_less_often_at_what_does_not_move() -> None:
     image = np.asarray(data.astronaut())
     looks = {}
     for calm in (False, True):
-        detector = Detector(session, every=3, calm=calm)
+        detector = Detector(session, interval=0.1, patience=0.0, calm=calm)
         looks[calm] = [k for k in range(40) if detector(Result(Frame(k, k / 30, image, 0))).detections is not None]
     assert looks[False] == list(range(0, 40, 3))
     assert looks[True] == [0, 3, 21, 39]  # twice, then after `LONGEST`
@@ -69,7 +69,7 @@ def test_the_detector_looks_less_often_at_what_does_not_move() -> None:
 def test_the_detector_is_patient_with_whom_it_knows_though_all_moves() -> None:
     session = open_session(find("nanodet", "detector").path, precision="f32")
     image = np.asarray(data.astronaut())
-    detector = Detector(session, every=3, patience=5, calm=True)
+    detector = Detector(session, interval=0.1, patience=1 / 6, calm=True)
     looks = []
     for k in range(24):
         shown = np.roll(image, 7 * k, 1) if k < 18 else np.zeros_like(image)  # the camera turns, at last away
