@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
-from .errors import INTERRUPTED, RtposeError
+from .errors import INTERRUPTED, InputError, RtposeError
 from .settings import Outputs, Settings
 from .train import HMR_STEPS, LIFTER_STEPS
 
@@ -91,6 +91,10 @@ class FileOptions:
             help="At the end, write the results for other programs into --out-dir: one format or more, as rtpose export does.",
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        if self.overwrite and self.resume:
+            raise InputError("--resume keeps what an earlier run wrote, and --overwrite replaces it: give one of them")
 
     def part(self) -> tuple[float, float | None]:
         """Where to begin and to end, seconds."""
@@ -252,6 +256,9 @@ def track(
     out_dir: Annotated[
         Path | None, Parameter(group=OUTPUT, help="The folder for --export; without --save it gets the results file, too.")
     ] = None,
+    verbose: Annotated[
+        bool, Parameter(group=OUTPUT, help="At the end, show what each stage did: calls, times, waiting, latency.")
+    ] = False,
     target_fps: Annotated[
         float, Parameter(group=SPEED, help="Live: with fewer results a second, though more frames come, do less, step by step.")
     ] = Settings.target_fps,
@@ -266,6 +273,8 @@ def track(
     settings = options.settings(target_fps=target_fps, max_latency=max_latency / 1e3)
     if (source is None) == (camera is None):
         raise CycloptsError(msg="say what to track: a SOURCE or --camera N, not both (rtpose --help)")
+    if camera is not None and camera < 0:
+        raise InputError(f"--camera {camera}: cameras are numbered from 0 (rtpose doctor lists them)")
     outputs = Outputs(
         out=out,
         save=save,
@@ -286,6 +295,7 @@ def track(
         causal=files.causal,
         start=start,
         end=end,
+        verbose=verbose,
     )
 
 
@@ -347,6 +357,7 @@ def replay(
     body_model: Path | None = None,
     screenshot: Path | None = None,
     overwrite: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Show saved results (.jsonl, .npz) in the viewer, or draw them into their video again.
 
@@ -366,10 +377,14 @@ def replay(
         Write the last view as a picture; needs no display.
     overwrite
         Replace output files that exist.
+    verbose
+        At the end, show what each stage did.
     """
     from .app import play
 
-    return play(file, video=video, out=out, view=view, body_model=body_model, screenshot=screenshot, overwrite=overwrite)
+    return play(
+        file, video=video, out=out, view=view, body_model=body_model, screenshot=screenshot, overwrite=overwrite, verbose=verbose
+    )
 
 
 @app.command(name="export")
@@ -863,10 +878,22 @@ for _name in app:
     app[_name].help_epilogue = ""  # the examples are of runs, not of the other commands
 
 
+def _unused(error: UnusedCliTokensError) -> str:
+    """What to say of words that no command takes."""
+    words = " ".join(error.unused_tokens or ())
+    if error.command_chain:
+        command = " ".join(error.command_chain)
+        return f"rtpose {command} has no use for {words} (rtpose {command} --help)"
+    return f"a run takes one source, not also {words}: rtpose batch FILES... --out-dir DIR takes many (a glob of pictures stands in quotes)"
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
         code = app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
+    except UnusedCliTokensError as error:
+        _say(f"[red]rtpose:[/red] {escape(_unused(error))}")
+        code = 2
     except CycloptsError as error:
         _say(f"[red]rtpose:[/red] {escape(' '.join(str(error).split()))}")
         code = 2
