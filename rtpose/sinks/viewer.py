@@ -106,7 +106,7 @@ def import_open3d() -> ModuleType:
 @contextmanager
 def _runtime_folder() -> Iterator[None]:
     """Wayland's library, which EGL asks whether there is a display, calls it an error where no session has set this folder."""
-    if "XDG_RUNTIME_DIR" in os.environ:
+    if os.environ.get("XDG_RUNTIME_DIR"):
         yield
         return
     with tempfile.TemporaryDirectory(prefix="rtpose-") as folder:
