@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from .app import process, processors
@@ -120,8 +120,12 @@ def batch(
         )
         jobs.append(Job(file, settings, outputs, causal, part))
     console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        console.print(
+            f"{len(files)} {'file' if len(files) == 1 else 'files'} to track; a first run compiles for this machine, half a minute"
+        )
     outcomes: list[Outcome] = []
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=len(files))
 
@@ -133,6 +137,8 @@ def batch(
                 outcomes.append(outcome)
                 if outcome.wrong and outcome.wrong != BROKEN_OFF:
                     console.print(f"[red]rtpose:[/red] {escape(outcome.wrong)}", soft_wrap=True)
+                elif not outcome.wrong and not console.is_terminal:
+                    console.print(f"{len(outcomes)} of {len(files)}: {escape(outcome.file.name)}", soft_wrap=True)
                 progress.advance(task)
         except KeyboardInterrupt:
             done = {outcome.file for outcome in outcomes}
