@@ -91,7 +91,7 @@ def _connect(ray: Any, address: str | None, processors: int) -> None:
         ray.init(address=address, **quiet)
     except ray.exceptions.AuthenticationError:
         raise InputError(
-            f"the Ray cluster at {address} does not accept this token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what it was started with"
+            f"the Ray cluster at {address} does not accept this token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the one that it has"
         ) from None
     except (OSError, RuntimeError, ValueError):
         raise InputError(f"no Ray cluster answers at {address}: give --address HOST:PORT of one that runs") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import threading
 import weakref
 from dataclasses import replace
@@ -56,6 +57,18 @@ def test_who_is_followed_in_every_output(person_clip: Path, tmp_path: Path) -> N
         assert [len(result.people) for result in results] == [0] * 30
     with pytest.raises(InputError, match="--region 0,0,700,480 is not in the picture, which has 640x480 px"):
         next(rtpose.track(person_clip, region="0,0,700,480"))
+
+
+def test_settings_of_track_are_in_its_signature_and_checked_at_once(tmp_path: Path) -> None:
+    shown = inspect.signature(rtpose.track).parameters
+    assert {"tiles", "max_people", "fov"} < set(shown)
+    assert shown["max_people"].default == rtpose.Settings.max_people
+    with pytest.raises(InputError, match="unknown setting max_peple: did you mean max_people"):
+        rtpose.track(tmp_path, max_peple=3)
+    with pytest.raises(InputError, match="unknown setting speed: there are detector, keypoints"):
+        rtpose.track(tmp_path, speed=3)
+    with pytest.raises(InputError, match="--max-people 0"):
+        rtpose.track(tmp_path, settings=rtpose.Settings(lifter="none"), max_people=0)
 
 
 def test_a_run_that_is_over_leaves_no_network_in_memory(person_clip: Path) -> None:

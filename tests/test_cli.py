@@ -21,6 +21,8 @@ from rtpose.models import find
 
 from .conftest import REPOSITORY
 
+QUICK = ("--lifter", "none")
+
 
 def rtpose_command(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rtpose", *map(str, arguments)]
@@ -39,8 +41,10 @@ def refused(done: subprocess.CompletedProcess[str], *words: str, code: int = 2) 
 
 def test_a_video_becomes_lines_and_an_overlay(person_clip: Path, tmp_path: Path) -> None:
     save, out = tmp_path / "people.jsonl", tmp_path / "overlay.mp4"
-    done = rtpose_command(person_clip, "--save", save, "--out", out)
+    done = rtpose_command(person_clip, "--save", save, "--out", out, "--verbose")
     assert done.returncode == 0, done.stderr
+    for path in (save, out):
+        assert f"wrote {path}" in done.stderr
     lines = [json.loads(line) for line in save.read_text().splitlines()]
     with av.open(str(person_clip)) as container:
         times = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
@@ -69,6 +73,83 @@ def test_causal_results_are_those_of_every_frame_by_itself(person_clip: Path, tm
     assert header["mode"] == "offline"
     assert len(lines) == 30
     assert {status for line in lines for person in line["people"] for status in person["status"]} <= {"measured", "corrected"}
+
+
+@pytest.fixture(scope="module")
+def empty_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten grey frames."""
+    path = tmp_path_factory.mktemp("empty") / "empty.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((240, 320, 3), 128, np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("mode", ["refined", "causal"])
+def test_that_nobody_was_found_is_said(mode: str, empty_clip: Path, tmp_path: Path) -> None:
+    save = tmp_path / "people.jsonl"
+    done = rtpose_command(empty_clip, "--save", save, *QUICK, *(["--causal"] if mode == "causal" else []))
+    assert done.returncode == 0, done.stderr
+    assert "nobody was found" in done.stderr.splitlines()
+    assert f"wrote {save}" in done.stderr.splitlines()
+    assert "p95" not in done.stderr
+
+
+@pytest.mark.parametrize("mode", ["refined", "causal"])
+def test_numbers_that_nobody_has(mode: str, person_clip: Path, tmp_path: Path) -> None:
+    options = [*QUICK, "--end", "0.5", *(["--causal"] if mode == "causal" else [])]
+    done = rtpose_command(person_clip, "--save", tmp_path / "a.jsonl", "--people", "99", *options)
+    refused(done, "--people 99", "nobody has the number 99", "there is 1")
+    both = rtpose_command(person_clip, "--save", tmp_path / "b.jsonl", "--track", "1,99", *options)
+    assert both.returncode == 0, both.stderr
+    assert "nobody has the number 99" in both.stderr
+    assert all(json.loads(line)["people"] for line in (tmp_path / "b.jsonl").read_text().splitlines()[5:])
+
+
+def test_a_window_without_frames_is_refused(person_clip: Path, tmp_path: Path) -> None:
+    save = tmp_path / "people.jsonl"
+    save.write_text("precious")
+    done = rtpose_command(person_clip, "--save", save, "--overwrite", *QUICK, "--start", "0.501", "--end", "0.502")
+    refused(done, "no frame", "--start 0.501", "--end 0.502")
+    assert save.read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["people.jsonl"]
+
+
+def test_options_that_could_do_nothing_are_refused(person_clip: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    cv2.imwrite(str(picture), np.zeros((48, 64, 3), np.uint8))
+    for arguments, words in (
+        ((person_clip, "--region", "0.1,0.1,0.9,0.9"), ("percentages are written 10%,10%,90%,90%",)),
+        ((person_clip, "--region", "0,0,20,480"), ("--region 0,0,20,480", "20x480 px")),
+        ((person_clip, "--tiles", "60x1"), ("--tiles 60x1", "give fewer")),
+        ((person_clip, "--target-fps", "30"), ("--target-fps", "--live")),
+        ((person_clip, "--max-latency", "100"), ("--max-latency", "--live")),
+        ((person_clip, "--sequence"), ("--sequence", "pictures")),
+        ((person_clip, "--lifter", "none", "--focal", "900"), ("--focal", "--lifter none")),
+        ((person_clip, "--resume", "--overwrite", "--save", tmp_path / "x.jsonl"), ("--resume", "--overwrite", "one of them")),
+        ((picture, "--detect-every", "3"), ("--detect-every", "--sequence")),
+        ((picture, "--keypoints-every", "3"), ("--keypoints-every", "--sequence")),
+        ((picture, "--live"), ("--live", "--sequence")),
+        ((picture, "--people", "main"), ("--people main", "--sequence")),
+        (("--camera", "-1"), ("--camera -1", "from 0")),
+        ((person_clip, picture), ("a.png", "rtpose batch")),
+        (("replay", person_clip, picture), ("a.png", "rtpose replay --help")),
+    ):
+        refused(rtpose_command(*arguments), *words)
+
+
+def test_a_screenshot_says_nothing_but_where_it_is(person_clip: Path, tmp_path: Path) -> None:
+    pytest.importorskip("open3d")
+    environment = {"XDG_RUNTIME_DIR": "", "WAYLAND_DISPLAY": "", "DISPLAY": ""}
+    shot = tmp_path / "view.png"
+    done = rtpose_command(person_clip, "--end", "0.2", "--screenshot", shot, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "error" not in done.stderr.lower()
+    assert f"wrote {shot}" in done.stderr
+    assert cv2.imread(str(shot)) is not None
 
 
 def test_refined_results_for_every_kind_of_output(person_clip: Path, tmp_path: Path) -> None:
@@ -171,7 +252,7 @@ def test_bad_settings(person_clip: Path, tmp_path: Path) -> None:
     refused(rtpose_command(person_clip, "--lifter", "hmr", "--checkpoint", "spin.pt"), "--checkpoint FILE", "--body-model FILE")
     refused(rtpose_command(person_clip, "--checkpoint", "spin.pt"), "--checkpoint", "--lifter hmr")
     refused(rtpose_command(person_clip, "--lifter-every", "0"), "--lifter-every 0")
-    refused(rtpose_command(person_clip, "--track", "players"), "--track players", "all, main")
+    refused(rtpose_command(person_clip, "--track", "players"), "--people players", "all, main")
     refused(rtpose_command(person_clip, "--region", "-5,0,100,100"), "--region -5,0,100,100", "640x480")
     refused(rtpose_command(person_clip, "--tiles", "many"), "--tiles many", "3x2")
 

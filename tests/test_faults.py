@@ -114,7 +114,7 @@ def test_fault(outfit: str, place: str, kind: str, mode: str, tmp_path: Path, re
     out = tmp_path / ("drawn" if pictures else "overlay.mp4")
     shot = tmp_path / "shot.png" if pictures else None
     command = [sys.executable, "-m", "tests.faulty", place, kind, str(AT)]
-    command += [str(source), mode, "--sequence", "--save", str(save), "--out", str(out)]
+    command += [str(source), mode, *(["--sequence"] if pictures else []), "--save", str(save), "--out", str(out)]
     command += ["--view" if outfit in ("viewer", "window") else "--no-view"]
     command += ["--lifter", "none"] if outfit == "window" else []
     command += ["--screenshot", str(shot)] if shot else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,16 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(mode: str, person_clip:
     assert again.returncode == 0
     assert "finished" in again.stderr
     assert (save.stat().st_mtime_ns, out.stat().st_mtime_ns) == before
+    drawn = out.read_bytes()
+    out.unlink()
+    exports = ["--export", "csv", "--out-dir", str(tmp_path / "tables")]
+    for _ in range(2):  # what is there is left
+        missing = rtpose_command(person_clip, *files, *options, *exports, "--resume")
+        assert missing.returncode == 0, missing.stderr
+    assert "nothing left to do" in missing.stderr
+    assert (mode == "causal" and frame_times(out) == frame_times(person_clip)) or out.read_bytes() == drawn
+    assert (tmp_path / "tables" / "people.csv").read_text().startswith("frame,")
+    shutil.rmtree(tmp_path / "tables")
     refused(rtpose_command(person_clip, *files, *options, "--start", "0.2", "--resume"), "x.jsonl", "other settings")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.jsonl", "x.jsonl", "x.mp4"]
 
@@ -140,3 +151,31 @@ def test_a_batch_takes_globs(person_clip: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 of 2 files done" in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["[b].jsonl", "a.jsonl"]
+
+
+def test_a_batch_takes_folders_and_what_a_run_takes(person_clip: Path, tmp_path: Path) -> None:
+    videos, folder = tmp_path / "videos", tmp_path / "results"
+    videos.mkdir()
+    refused(rtpose_command("batch", videos, "--out-dir", folder), "holds no videos", ".mp4")
+    (videos / "a.mp4").symlink_to(person_clip)
+    (videos / "notes.txt").write_text("no video")
+    run = [
+        *QUICK,
+        "--causal",
+        "--start",
+        "0.2",
+        "--end",
+        "0.5",
+        "--people",
+        "main",
+        "--region",
+        "0%,0%,100%,90%",
+        "--detect-every",
+        3,
+    ]
+    done = rtpose_command("batch", videos, "--out-dir", folder, *run, "--export", "csv", "coco")
+    assert done.returncode == 0, done.stderr
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == ["a", "a.jsonl", "a/coco.json", "a/people.csv"]
+    alone = tmp_path / "alone.jsonl"
+    assert rtpose_command(videos / "a.mp4", *run, "--save", alone).returncode == 0
+    assert (folder / "a.jsonl").read_bytes() == alone.read_bytes()

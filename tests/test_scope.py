@@ -1,4 +1,4 @@
-"""What --region, --tiles and --track mean, and what is refused with one line."""
+"""What --region, --tiles and --people mean, and what is refused with one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_people() -> None:
 
 @pytest.mark.parametrize("track", ["", "0", "1,", "-2", "1.5", "players", "main,1", "²"])
 def test_who_is_nobody(track: str) -> None:
-    with pytest.raises(InputError, match=r"--track .*: give all, main, or the numbers of people"):
+    with pytest.raises(InputError, match=r"--people .*: give all, main, or the numbers of people"):
         Settings(track=track)
 
 
