@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -27,7 +26,7 @@ from .body.model import BodyModel, Lifted, load_body
 from .body.smpl import open_body
 from .errors import INTERRUPTED, InputError
 from .evaluate import evaluate as score
-from .evaluate import print_tables, read_annotations
+from .evaluate import print_tables, read_annotations, save_figures
 from .export import check_before_run, export
 from .governor import Governor, GovernorSink, Step
 from .journal import SUFFIX, Answer, Journal, fingerprint, run_of
@@ -39,6 +38,7 @@ from .refine.run import SecondPass
 from .replay import replay
 from .scope import parts_of
 from .settings import Outputs, Settings
+from .sinks import check_output
 from .sinks.data import Provenance, open_data, read_results
 from .sinks.progress import ProgressSink, summary
 from .sinks.video import open_overlay
@@ -530,6 +530,9 @@ def evaluate(
     save: Path | None = None,
 ) -> int:
     """What `rtpose evaluate` does; return the exit code. A detector called "labels" stands for the labelled boxes."""
+    for path, endings in ((sheet, (".png", ".jpg", ".jpeg")), (save, (".json",))):
+        if path is not None:
+            check_output(path, endings, overwrite=True, source=annotations)
     names = {"detector": settings.detector, "keypoints": settings.keypoints, "ankles": settings.ankles}
     chosen = {task: find(name, task) for task, name in names.items() if name not in ("none", "labels")}
     for model in chosen.values():
@@ -548,7 +551,7 @@ def evaluate(
         annotations, pictures, keypoints.estimate, find=None if detector is None else detector.detect, ankles=weights, sheet=sheet
     )
     if save is not None:
-        save.write_text(json.dumps({"networks": names, **figures}, indent=1) + "\n", encoding="utf-8")
+        save_figures(save, {"networks": names, **figures})
     print_tables(figures, Console())
     return 0
 
