@@ -27,7 +27,7 @@ from .body.smpl import open_body
 from .errors import INTERRUPTED, InputError
 from .evaluate import evaluate as score
 from .evaluate import print_tables, read_annotations, save_figures
-from .export import check_before_run, export
+from .export import check_before_run, export, tables_of
 from .governor import Governor, GovernorSink, Step
 from .journal import SUFFIX, Answer, Journal, fingerprint, run_of
 from .models import find, models, verify
@@ -38,7 +38,7 @@ from .refine.run import SecondPass
 from .replay import replay
 from .scope import parts_of
 from .settings import Outputs, Settings
-from .sinks import check_output
+from .sinks import check_distinct, check_output
 from .sinks.data import Provenance, open_data, read_results
 from .sinks.progress import ProgressSink, summary
 from .sinks.video import open_overlay
@@ -279,13 +279,20 @@ def process(
     """
     console = console or Console(stderr=True, highlight=False)
     if outputs.export_dir is not None:
-        check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=outputs.overwrite)
+        check_before_run(
+            outputs.export,
+            outputs.export_dir,
+            bodies=settings.lifter != "none",
+            overwrite=outputs.overwrite,
+            min_duration=outputs.min_duration,
+        )
 
     def reopen() -> InfoSource:
         return open_source(spec, sequence=sequence, start=start, end=end)
 
     source = reopen()
     try:
+        _check_files(outputs, settings, source.info)
         source, live = _paced(source, live)
         work = _prepare(source, reopen, settings, outputs, console, live=live, causal=causal, part=(start, end))
     except BaseException:
@@ -300,6 +307,15 @@ def process(
             "[yellow]note:[/yellow] nothing of this run is kept or shown: --save, --out and --view do that", soft_wrap=True
         )
     return _carry_out(work, settings, console)
+
+
+def _check_files(outputs: Outputs, settings: Settings, info: SourceInfo) -> None:
+    """Raise InputError where an output would replace another one, or a file that the run reads."""
+    written = [Path(name) for name in (outputs.save, outputs.out, outputs.screenshot) if name not in (None, "-")]
+    if outputs.export_dir is not None:
+        written += tables_of(outputs.export, outputs.export_dir)
+    read = (info.path, settings.calibration, settings.checkpoint, settings.body_model)
+    check_distinct(written, [path for path in read if path is not None])
 
 
 @dataclass(frozen=True)
@@ -380,7 +396,7 @@ def _carry_out(work: _Work, settings: Settings, console: Console) -> int:
         for when, what in governor.log:
             console.print(f"at {when:.1f} s: {escape(what)}")
         if outputs.export_dir is not None and outputs.save is not None and report.frames:
-            _export(outputs.save, outputs.export, outputs.export_dir, settings, outputs.overwrite, console)
+            _export(outputs.save, outputs.export_dir, outputs, settings, console)
         finished = not control.interrupted
     finally:
         if work.journal is not None:
@@ -462,11 +478,20 @@ def _governor(stages: Sequence[Stage], settings: Settings, console: Console) -> 
     return GovernorSink(governor, steps, processors(), lambda line: console.print(f"[yellow]note:[/yellow] {escape(line)}"))
 
 
-def _export(save: str, formats: Sequence[str], folder: Path, settings: Settings, overwrite: bool, console: Console) -> None:
+def _export(save: str, folder: Path, outputs: Outputs, settings: Settings, console: Console) -> None:
     def note(line: str) -> None:
         console.print(f"[yellow]note:[/yellow] {escape(line)}", soft_wrap=True)
 
-    for path in export(Path(save), formats, folder, body_model=settings.body_model, overwrite=overwrite, note=note):
+    written = export(
+        Path(save),
+        outputs.export,
+        folder,
+        min_duration=outputs.min_duration,
+        body_model=settings.body_model,
+        overwrite=outputs.overwrite,
+        note=note,
+    )
+    for path in written:
         console.print(f"wrote {escape(str(path))}", soft_wrap=True)
 
 

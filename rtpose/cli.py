@@ -127,6 +127,13 @@ def track(
     out_dir: Annotated[
         Path | None, Parameter(group=OUTPUT, help="The folder for --export; without --save it gets the results file, too.")
     ] = None,
+    min_duration: Annotated[
+        float | None,
+        Parameter(
+            group=OUTPUT,
+            help="For --export: whoever is seen for fewer seconds gets no BVH, GLB or TRC; by default 0.5, for pictures 0.",
+        ),
+    ] = None,
     preset: Annotated[
         Literal["paper"] | None,
         Parameter(
@@ -262,6 +269,7 @@ def track(
         resume=resume,
         export=tuple(export or ()),
         export_dir=out_dir,
+        min_duration=min_duration,
     )
     return process(
         source if source is not None else str(camera),
@@ -395,6 +403,7 @@ def export_run(
     out_dir: Path,
     person: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
     rate: float | None = None,
+    min_duration: float | None = None,
     body_model: Path | None = None,
     overwrite: bool = False,
 ) -> int:
@@ -412,6 +421,8 @@ def export_run(
         Only the people with these numbers.
     rate
         Frames a second of BVH and TRC; by default the median of the run's.
+    min_duration
+        Whoever is seen for fewer seconds gets no BVH, GLB or TRC, unless named by --person; by default 0.5, for pictures 0.
     body_model
         The SMPL file that the bodies were fitted with.
     overwrite
@@ -419,7 +430,18 @@ def export_run(
     """
     from .export import export
 
-    for path in export(file, to, out_dir, ids=person, rate=rate, body_model=body_model, overwrite=overwrite, note=_note):
+    written = export(
+        file,
+        to,
+        out_dir,
+        ids=person,
+        rate=rate,
+        min_duration=min_duration,
+        body_model=body_model,
+        overwrite=overwrite,
+        note=_note,
+    )
+    for path in written:
         print(path)
     return 0
 
@@ -464,6 +486,8 @@ def measure(
         for name, figure in one.figures.items():
             table.add_row(name, f"{figure.value:.2f}", f"{figure.sd:.2f}", figure.unit, str(figure.count))
         Console().print(table)
+    if not measured:
+        _note(f"nobody in {file} has a body: there is nothing to measure")
     run.check_whole()
     return 0
 

@@ -168,7 +168,7 @@ def _person_category(categories: Any) -> int | None:
 def _person(one: Any, place: int) -> dict[str, Any]:
     """An annotation in normal form, but for its number."""
     who = f"annotation {one.get('id', f'number {place + 1}')}"
-    box = np.array(one["bbox"] if "bbox" in one else (), np.float64)
+    box = np.array(one.get("bbox", ()), np.float64)
     if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < 0).any():
         raise InputError(f"{who} has no box: bbox should be x, y, width, height in px")
     keypoints = np.array(one.get("keypoints") or np.zeros(51), np.float64)
