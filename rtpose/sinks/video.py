@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Final
 
 import av
 import cv2
@@ -37,7 +38,8 @@ _COPIED_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
 
 _BT709 = 1
 
-_ENCODER, _ENCODER_OPTIONS = "libx264", {"preset": "ultrafast", "crf": "22", "bf": "0"}
+_ENCODER: Final = "libx264"
+_ENCODER_OPTIONS = {"preset": "ultrafast", "crf": "22", "bf": "0"}
 
 
 def open_overlay(path: Path, info: SourceInfo, *, overwrite: bool, lifted: Lifted | None = None) -> Sink:
