@@ -92,7 +92,7 @@ def run(video: Path, folder: Path, *options: str, until: float = np.inf) -> Run:
 
 def decoded(path: Path) -> Iterator[tuple[int, bytes]]:
     """The time and the picture of every frame."""
-    with av.open(str(path)) as container:
+    with av.open(f"file:{path}") as container:
         for frame in container.decode(video=0):
             yield frame.pts, frame.to_ndarray().tobytes()
 

@@ -51,7 +51,7 @@ def place(labels: Track, frame: int) -> tuple[float, float]:
 def widened(clip: Path, folder: Path) -> Path:
     """The clip at half its size in the middle of a grey picture."""
     path = folder / clip.name
-    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
+    with av.open(f"file:{clip}") as source, av.open(f"file:{path}", "w") as target:
         stream = source.streams.video[0]
         coded = target.add_stream("libx264", rate=stream.average_rate, options={"crf": "16", "preset": "veryfast"})
         coded.width, coded.height, coded.pix_fmt = stream.width, stream.height, "yuv420p"

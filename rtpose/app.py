@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import signal
 import threading
@@ -28,8 +27,8 @@ from .body.model import BodyModel, Lifted, load_body
 from .body.smpl import open_body
 from .errors import INTERRUPTED, InputError
 from .evaluate import evaluate as score
-from .evaluate import print_tables, read_annotations
-from .export import check_before_run, export
+from .evaluate import print_tables, read_annotations, save_figures
+from .export import check_before_run, export, tables_of
 from .governor import Governor, GovernorSink, Step
 from .journal import SUFFIX, Answer, Journal, fingerprint, run_of
 from .models import find, models, verify
@@ -40,6 +39,7 @@ from .refine.run import SecondPass
 from .replay import Player, replay
 from .scope import check_scope, parts_of, people_of
 from .settings import Outputs, Settings, changed
+from .sinks import check_distinct, check_output
 from .sinks.data import Provenance, open_data, read_results
 from .sinks.progress import Preparation, ProgressSink, people_count, stage_table, summary
 from .sinks.video import open_overlay
@@ -295,8 +295,13 @@ def process(
     """
     console = console or Console(stderr=True, highlight=False)
     if outputs.export_dir is not None:
-        replaced = outputs.overwrite or outputs.resume
-        check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=replaced)
+        check_before_run(
+            outputs.export,
+            outputs.export_dir,
+            bodies=settings.lifter != "none",
+            overwrite=outputs.overwrite or outputs.resume,
+            min_duration=outputs.min_duration,
+        )
 
     def reopen() -> InfoSource:
         return open_source(spec, sequence=sequence, start=start, end=end)
@@ -304,6 +309,7 @@ def process(
     source = reopen()
     try:
         check_use(settings, source.info, live=source.info.live if live is None else live, sequence=sequence)
+        _check_files(outputs, settings, source.info)
         source, live = _paced(source, live)
         with Preparation(console) as preparing:
             work = _prepare(source, reopen, settings, outputs, console, preparing, live=live, causal=causal, part=(start, end))
@@ -345,6 +351,15 @@ def check_use(settings: Settings, info: SourceInfo, *, live: bool, sequence: boo
         if given and not live:
             raise InputError(f"{option} is for live runs, where frames may be dropped: leave it out, or say --live")
     check_scope(settings.region, settings.tiles, info.width, info.height)
+
+
+def _check_files(outputs: Outputs, settings: Settings, info: SourceInfo) -> None:
+    """Raise InputError where an output would replace another one, or a file that the run reads."""
+    written = [Path(name) for name in (outputs.save, outputs.out, outputs.screenshot) if name not in (None, "-")]
+    if outputs.export_dir is not None:
+        written += tables_of(outputs.export, outputs.export_dir)
+    read = (info.path, settings.calibration, settings.checkpoint, settings.body_model)
+    check_distinct(written, [path for path in read if path is not None])
 
 
 @dataclass(frozen=True)
@@ -607,8 +622,16 @@ def _export(save: str, outputs: Outputs, settings: Settings, console: Console, *
         console.print(f"[yellow]note:[/yellow] {escape(line)}", soft_wrap=True)
 
     assert outputs.export_dir is not None
-    body, over = settings.body_model, outputs.overwrite
-    written = export(Path(save), outputs.export, outputs.export_dir, body_model=body, overwrite=over, keep=keep, note=note)
+    written = export(
+        Path(save),
+        outputs.export,
+        outputs.export_dir,
+        min_duration=outputs.min_duration,
+        body_model=settings.body_model,
+        overwrite=outputs.overwrite,
+        keep=keep,
+        note=note,
+    )
     for path in written:
         console.print(f"wrote {escape(str(path))}", soft_wrap=True)
     return written
@@ -680,6 +703,9 @@ def evaluate(
     save: Path | None = None,
 ) -> int:
     """What `rtpose evaluate` does; return the exit code. A detector called "labels" stands for the labelled boxes."""
+    for path, endings in ((sheet, (".png", ".jpg", ".jpeg")), (save, (".json",))):
+        if path is not None:
+            check_output(path, endings, overwrite=True, source=annotations)
     names = {"detector": settings.detector, "keypoints": settings.keypoints, "ankles": settings.ankles}
     chosen = {task: find(name, task) for task, name in names.items() if name not in ("none", "labels")}
     for model in chosen.values():
@@ -698,7 +724,7 @@ def evaluate(
         annotations, pictures, keypoints.estimate, find=None if detector is None else detector.detect, ankles=weights, sheet=sheet
     )
     if save is not None:
-        save.write_text(json.dumps({"networks": names, **figures}, indent=1) + "\n", encoding="utf-8")
+        save_figures(save, {"networks": names, **figures})
     print_tables(figures, Console())
     return 0
 

@@ -88,6 +88,7 @@ def batch(
     causal: bool = False,
     part: tuple[float, float | None] = (0.0, None),
     export: Sequence[str] = (),
+    min_duration: float | None = None,
     overwrite: bool = False,
     resume: bool = False,
     ray: bool = False,
@@ -117,6 +118,7 @@ def batch(
             resume=resume,
             export=tuple(export),
             export_dir=folder / file.stem if export else None,
+            min_duration=min_duration,
         )
         jobs.append(Job(file, settings, outputs, causal, part))
     console = Console(stderr=True, highlight=False)

@@ -44,6 +44,7 @@ from .pipeline import Report, Sink, StageStats, run, run_inline
 from .reference import CLIP, truth
 from .render import draw
 from .settings import Settings
+from .sinks import check_output
 from .sinks.progress import percentiles
 from .source import InfoSource, Paced, SourceInfo, open_source
 from .types import U8, Frame, Result
@@ -200,7 +201,7 @@ def _scaled(size: str, folder: Path) -> Path:
     """The reference clip, scaled and encoded as H.264 in the folder."""
     width, height = map(int, size.split("x"))
     path = folder / f"{size}.mp4"
-    with av.open(str(path), "w") as out:
+    with av.open(f"file:{path}", "w") as out:
         stream = out.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "20"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in open_source(CLIP).frames():
@@ -473,6 +474,9 @@ def bench(
     source = str(CLIP) if spec is None else spec
     if open_source(source).info.live:
         raise InputError("a live source cannot be measured twice alike: record some seconds of it, and give the file")
+    for path, endings in ((save, (".json",)), (page, (".html", ".htm"))):
+        if path is not None:
+            check_output(path, endings, overwrite=True)
     rows: list[Row] = []
     todo = cases(source, settings, sweeps, seconds, repeats)
     with console.status("") as status:

@@ -91,6 +91,13 @@ class FileOptions:
             help="At the end, write the results for other programs into --out-dir: one format or more, as rtpose export does.",
         ),
     ] = None
+    min_duration: Annotated[
+        float | None,
+        Parameter(
+            group=OUTPUT,
+            help="For --export: whoever is seen for fewer seconds gets no BVH, GLB or TRC; by default 0.5, for pictures 0.",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.overwrite and self.resume:
@@ -284,6 +291,7 @@ def track(
         resume=files.resume,
         export=tuple(files.export or ()),
         export_dir=out_dir,
+        min_duration=files.min_duration,
     )
     start, end = files.part()
     return process(
@@ -339,6 +347,7 @@ def batch(
         causal=file_options.causal,
         part=file_options.part(),
         export=file_options.export or (),
+        min_duration=file_options.min_duration,
         overwrite=file_options.overwrite,
         resume=file_options.resume,
         ray=on == "ray",
@@ -396,6 +405,7 @@ def export_run(
     out_dir: Path,
     person: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
     rate: float | None = None,
+    min_duration: float | None = None,
     body_model: Path | None = None,
     overwrite: bool = False,
 ) -> int:
@@ -413,6 +423,8 @@ def export_run(
         Only the people with these numbers.
     rate
         Frames a second of BVH and TRC; by default the run's nominal rate.
+    min_duration
+        Whoever is seen for fewer seconds gets no BVH, GLB or TRC, unless named by --person; by default 0.5, for pictures 0.
     body_model
         The SMPL file that the bodies were fitted with.
     overwrite
@@ -420,7 +432,18 @@ def export_run(
     """
     from .export import export
 
-    for path in export(file, to, out_dir, ids=person, rate=rate, body_model=body_model, overwrite=overwrite, note=_note):
+    written = export(
+        file,
+        to,
+        out_dir,
+        ids=person,
+        rate=rate,
+        min_duration=min_duration,
+        body_model=body_model,
+        overwrite=overwrite,
+        note=_note,
+    )
+    for path in written:
         print(path)
     return 0
 
@@ -465,6 +488,8 @@ def measure(
         for name, figure in one.figures.items():
             table.add_row(name, f"{figure.value:.2f}", f"{figure.sd:.2f}", figure.unit, str(figure.count))
         Console().print(table)
+    if not measured:
+        _note(f"nobody in {file} has a body: there is nothing to measure")
     run.check_whole()
     return 0
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from .errors import InputError
+from .errors import InputError, RtposeError
+from .sinks import replacing
 from .source import read_picture
 from .stages.ankles import ANKLES, Weights, correct
 from .tracking import iou
@@ -29,6 +30,8 @@ LEAST_JOINTS, LEAST_HEIGHT = 8, 80.0
 LEVELS = np.arange(0.5, 0.951, 0.05)
 AREA = 0.53
 """A person's area over that of the box, as COCO's people have it on average."""
+PERSON = 1
+"""The category of people, as COCO numbers it."""
 
 Find = Callable[[U8], Boxes]
 Estimate = Callable[[U8, F32], F32]
@@ -72,35 +75,128 @@ class Rows:
     picture: list[int] = field(default_factory=list)
 
 
-def read_annotations(annotations: Path, pictures: Path) -> list[Picture]:
-    """The labelled pictures of a COCO keypoint file of which there is a file in the folder `pictures`, by name, at any depth.
+@dataclass(frozen=True)
+class Labels:
+    """What is compared with: the pictures that are there, and the truth about them, COCO's, in one normal form whatever shape the
+    file has: one category (1), annotations numbered from 1, each with `num_keypoints`, `area` and `iscrowd`."""
 
-    Raises InputError where the file is none, or none of its pictures is there.
+    pictures: list[Picture]
+    truth: dict[str, Any]
+
+
+def read_labels(annotations: Path, pictures: Path) -> Labels:
+    """Read a COCO keypoint file about the pictures of which there is a file in the folder `pictures`, by name, at any depth.
+
+    Pictures without anybody count, too: what is reported there is wrong. People without labelled joints and crowds are nobody to be
+    found, but neither are reports of them wrong. Raises InputError for a file that is none, for labels that cannot be, and where no
+    picture is there or nobody is labelled in them.
     """
     try:
-        said = json.loads(annotations.read_text())
-        names = {int(image["id"]): str(image["file_name"]) for image in said["images"]}
-        people: dict[int, list[tuple[F32, F32]]] = {}
-        for one in said["annotations"]:
-            if not one.get("iscrowd") and one.get("num_keypoints", 1):
-                keypoints = np.array(one["keypoints"], np.float32).reshape(17, 3)
-                people.setdefault(int(one["image_id"]), []).append((keypoints, np.array(one["bbox"], np.float32)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{annotations} is no COCO keypoint file (images, annotations): {error}") from None
+        content = json.loads(annotations.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{annotations} is no COCO keypoint file (JSON with images, annotations): {error}") from None
+    try:
+        images = _images(content["images"])
+        category = _person_category(content.get("categories"))
+        people: dict[int, list[dict[str, Any]]] = {number: [] for number in images}
+        for place, one in enumerate(content["annotations"]):
+            if category is None or int(one["category_id"]) == category:
+                person = _person(one, place)
+                people.setdefault(person["image_id"], []).append(person)
+    except InputError as error:
+        raise InputError(f"{annotations}: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        lacking = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{annotations} is no COCO keypoint file (images, annotations): {lacking}") from None
+    if strangers := sorted(people.keys() - images.keys()):
+        raise InputError(f"{annotations}: somebody is in picture {strangers[0]}, which is not among its images")
     files = {path.name: path for path in sorted(pictures.rglob("*")) if path.is_file()}
-    found = []
-    for number, name in names.items():
-        path = files.get(Path(name).name)
-        if path is None or number not in people:
-            continue
-        keypoints = np.stack([k for k, _ in people[number]])
-        boxes = np.stack([b for _, b in people[number]])
-        boxes[:, 2:] += boxes[:, :2]
-        scored = ((keypoints[:, :, 2] > 0).sum(1) >= LEAST_JOINTS) & (boxes[:, 3] - boxes[:, 1] >= LEAST_HEIGHT)
-        found.append(Picture(number, path, keypoints, boxes, scored))
-    if not found:
-        raise InputError(f"none of the {len(names)} pictures that {annotations} names is in {pictures}")
-    return found
+    there = {number: files[Path(name).name] for number, name in images.items() if Path(name).name in files}
+    if not there:
+        raise InputError(f"none of the {len(images)} pictures that {annotations} names is in {pictures}")
+    found = [_picture(number, path, people[number]) for number, path in there.items()]
+    if not any(len(picture.boxes) for picture in found):
+        raise InputError(f"{annotations} labels the joints of nobody in the {len(there)} pictures that are in {pictures}")
+    rows = [{**person, "id": k} for k, person in enumerate((p for number in there for p in people[number]), 1)]
+    truth = {
+        "info": {},
+        "images": [{"id": number, "file_name": path.name} for number, path in there.items()],
+        "categories": [{"id": PERSON, "name": "person", "keypoints": list(KEYPOINT_NAMES)}],
+        "annotations": rows,
+    }
+    return Labels(found, truth)
+
+
+def read_annotations(annotations: Path, pictures: Path) -> list[Picture]:
+    """The pictures of `read_labels` in which somebody is labelled."""
+    return [picture for picture in read_labels(annotations, pictures).pictures if len(picture.boxes)]
+
+
+def _images(images: Any) -> dict[int, str]:
+    """The name of each picture's file by its number."""
+    names: dict[int, str] = {}
+    for image in images:
+        number = int(image["id"])
+        if number in names:
+            raise InputError(f"two images have the id {number}")
+        names[number] = str(image["file_name"])
+    return names
+
+
+def _person_category(categories: Any) -> int | None:
+    """The number of the category whose keypoints are a person's; None where the file lists no categories."""
+    if not categories:
+        return None
+    usable = [one for one in categories if one.get("keypoints")] or list(categories)
+    if len(usable) > 1:
+        usable = [one for one in usable if str(one.get("name")).lower() == "person"]
+    if len(usable) != 1:
+        names = ", ".join(str(one.get("name")) for one in categories)
+        raise InputError(f"which of the categories {names} is people cannot be told: give one that is called person")
+    keypoints = usable[0].get("keypoints")
+    if keypoints:
+        spelt = [str(name).lower().replace(" ", "_").replace("-", "_") for name in keypoints]
+        if len(spelt) != len(KEYPOINT_NAMES):
+            raise InputError(f"category {usable[0].get('name')} has {len(spelt)} keypoints, not COCO's {len(KEYPOINT_NAMES)}")
+        if sorted(spelt) == sorted(KEYPOINT_NAMES) and spelt != list(KEYPOINT_NAMES):
+            raise InputError(
+                f"category {usable[0].get('name')} has its keypoints in another order than COCO's: {keypoints[0]}, ..."
+            )
+    return int(usable[0]["id"])
+
+
+def _person(one: Any, place: int) -> dict[str, Any]:
+    """An annotation in normal form, but for its number."""
+    who = f"annotation {one.get('id', f'number {place + 1}')}"
+    box = np.array(one.get("bbox", ()), np.float64)
+    if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < 0).any():
+        raise InputError(f"{who} has no box: bbox should be x, y, width, height in px")
+    keypoints = np.array(one.get("keypoints") or np.zeros(51), np.float64)
+    if keypoints.shape != (51,) or not np.isfinite(keypoints).all():
+        raise InputError(f"{who} has {keypoints.size} numbers as keypoints: 51 are needed, x, y and v of COCO's 17 joints")
+    area = float(one.get("area") or 0) or AREA * float(box[2] * box[3])
+    labelled = int((keypoints[2::3] > 0).sum())
+    if not np.isfinite(area) or area < 0 or (labelled and not area):
+        raise InputError(f"{who} has an area of {area:g}: give square px, or leave it out where the box has an area")
+    return {
+        "image_id": int(one["image_id"]),
+        "category_id": PERSON,
+        "iscrowd": int(bool(one.get("iscrowd"))),
+        "num_keypoints": labelled,
+        "keypoints": keypoints.tolist(),
+        "bbox": box.tolist(),
+        "area": area,
+    }
+
+
+def _picture(number: int, path: Path, people: Sequence[dict[str, Any]]) -> Picture:
+    """Who is to be found in a picture."""
+    wanted = [one for one in people if one["num_keypoints"] and not one["iscrowd"]]
+    keypoints = np.array([one["keypoints"] for one in wanted], np.float32).reshape(-1, 17, 3)
+    boxes = np.array([one["bbox"] for one in wanted], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    scored = ((keypoints[:, :, 2] > 0).sum(1) >= LEAST_JOINTS) & (boxes[:, 3] - boxes[:, 1] >= LEAST_HEIGHT)
+    return Picture(number, path, keypoints, boxes, scored)
 
 
 def look(picture: Picture, find: Find | None, estimate: Estimate, ankles: Weights | None) -> Found:
@@ -186,10 +282,15 @@ def average_recall(oks: Sequence[float]) -> float:
     return float(recalls(oks).mean()) if len(oks) else float("nan")
 
 
+def _joints(rows: Sequence[F64]) -> F64:
+    """(n, 17), also of nobody."""
+    return np.array(rows, np.float64).reshape(-1, 17)
+
+
 def ankle_groups(rows: Rows, gate: float) -> dict[str, NDArray[np.bool_]]:
     """Names of groups of ankles -> which of them (n, 2): by confidence, visibility, and the paper's failure cases, by quartiles."""
-    labelled = ~np.isnan(np.array(rows.error)[:, ANKLES:])
-    confidence, visible = np.array(rows.confidence)[:, ANKLES:], np.array(rows.visible)[:, ANKLES:]
+    labelled = ~np.isnan(_joints(rows.error)[:, ANKLES:])
+    confidence, visible = _joints(rows.confidence)[:, ANKLES:], _joints(rows.visible)[:, ANKLES:]
     groups = {
         "all": labelled,
         f"confidence < {gate:g}": labelled & (confidence < gate),
@@ -197,7 +298,10 @@ def ankle_groups(rows: Rows, gate: float) -> dict[str, NDArray[np.bool_]]:
         "hidden (v = 1)": labelled & (visible == 1),
         "visible (v = 2)": labelled & (visible == 2),
     }
-    spans = {"knee-ankle": np.array(rows.knee_ankle), "ankle-ankle": np.repeat(np.array(rows.ankle_ankle)[:, None], 2, 1)}
+    spans = {
+        "knee-ankle": np.array(rows.knee_ankle).reshape(-1, 2),
+        "ankle-ankle": np.repeat(np.array(rows.ankle_ankle)[:, None], 2, 1),
+    }
     for name, span in spans.items():
         known = labelled & ~np.isnan(span)
         edges = np.quantile(span[known], [0, 0.25, 0.5, 0.75, 1]) if known.any() else np.zeros(5)
@@ -209,7 +313,7 @@ def ankle_groups(rows: Rows, gate: float) -> dict[str, NDArray[np.bool_]]:
 
 def tables(rows: Rows, gate: float) -> dict[str, Any]:
     """AR, PCK of each joint, and PCK of ankles by group, as corrected and as measured."""
-    error, measured = np.array(rows.error), np.array(rows.measured_error)
+    error, measured = _joints(rows.error), _joints(rows.measured_error)
     ankles = {
         name: {
             "ankles": int(which.sum()),
@@ -232,8 +336,9 @@ def tables(rows: Rows, gate: float) -> dict[str, Any]:
     return {"people": len(rows.oks), "AR of scored people": average_recall(rows.oks), "joints": joints, "ankles": ankles}
 
 
-def coco_scores(annotations: Path, pictures: Sequence[Picture], found: Sequence[Found]) -> dict[str, float]:
-    """COCO's AP and AR of all that was reported, over these pictures. Raises InputError where the package is missing."""
+def coco_scores(labels: Labels, found: Sequence[Found]) -> dict[str, float]:
+    """COCO's AP and AR of all that was reported; NaN where nobody of that size is labelled. Raises InputError where the package is
+    missing."""
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ModuleNotFoundError:
@@ -241,24 +346,23 @@ def coco_scores(annotations: Path, pictures: Sequence[Picture], found: Sequence[
     reports = [
         {
             "image_id": picture.id,
-            "category_id": 1,
+            "category_id": PERSON,
             "keypoints": [float(v) for v in keypoints.ravel()],
             "score": float(score),
             "bbox": [float(v) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1])],
         }
-        for picture, report in zip(pictures, found, strict=True)
+        for picture, report in zip(labels.pictures, found, strict=True)
         for keypoints, score, box in zip(report.corrected, report.scores, report.boxes, strict=True)
     ]
     names = ("AP", "AP50", "AP75", "AP medium", "AP large", "AR", "AR50", "AR75", "AR medium", "AR large")
     if not reports:
         return dict.fromkeys(names, 0.0)
-    truth = COCO(str(annotations))
+    truth = COCO(labels.truth)
     scores = COCOeval_faster(truth, truth.loadRes(reports), "keypoints", print_function=lambda *_: None)
-    scores.params.imgIds = [picture.id for picture in pictures]
     scores.evaluate()
     scores.accumulate()
     scores.summarize()
-    return {name: float(value) for name, value in zip(names, scores.stats, strict=False)}
+    return {name: float(value) if value >= 0 else float("nan") for name, value in zip(names, scores.stats, strict=False)}
 
 
 def evaluate(
@@ -274,13 +378,14 @@ def evaluate(
 
     find: a detector, or None for the labelled boxes. estimate: keypoints (n, 17, 3) of boxes (n, 4) in a picture.
     """
-    labelled = read_annotations(annotations, pictures)
+    labels = read_labels(annotations, pictures)
+    labelled = labels.pictures
     found = [look(picture, find, estimate, ankles) for picture in labelled]
     rows = compare(labelled, found)
     if sheet is not None:
         write_sheet(sheet, labelled, found)
     gate = ankles.gate if ankles is not None else 0.3
-    return {"pictures": len(labelled), "COCO": coco_scores(annotations, labelled, found), **tables(rows, gate)}
+    return {"pictures": len(labelled), "COCO": coco_scores(labels, found), **tables(rows, gate)}
 
 
 def print_tables(figures: dict[str, Any], console: Console) -> None:
@@ -288,14 +393,34 @@ def print_tables(figures: dict[str, Any], console: Console) -> None:
     summary = {**figures["COCO"], "AR of scored people": figures["AR of scored people"]}
     head = Table("score", "", title=f"{figures['pictures']} pictures, {figures['people']} scored people", title_justify="left")
     for name, value in summary.items():
-        head.add_row(name, f"{value:.3f}")
+        head.add_row(name, _shown(value))
     console.print(head)
     for title in ("joints", "ankles"):
         rows: dict[str, dict[str, float]] = figures[title]
         table = Table(title, *next(iter(rows.values())))
         for name, values in rows.items():
-            table.add_row(name, *(str(v) if isinstance(v, int) else f"{v:.3f}" for v in values.values()))
+            table.add_row(name, *map(_shown, values.values()))
         console.print(table)
+
+
+def _shown(value: float) -> str:
+    """A count or a figure; - where nobody is there to take it of."""
+    return str(value) if isinstance(value, int) else "-" if np.isnan(value) else f"{value:.3f}"
+
+
+def save_figures(path: Path, figures: dict[str, Any]) -> None:
+    """Write figures as JSON, null where there is none. Raises RtposeError where that fails."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(one) for name, one in value.items()}
+        return None if isinstance(value, float) and np.isnan(value) else value
+
+    try:
+        with replacing(path) as file:
+            file.write((json.dumps(plain(figures), indent=1, allow_nan=False) + "\n").encode())
+    except OSError as error:
+        raise RtposeError(f"cannot write {path}: {error.strerror}") from None
 
 
 TILE, COLUMNS, TILES = 240, 6, 30

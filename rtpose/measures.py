@@ -143,6 +143,8 @@ def heights_of(words: Sequence[str], people: Sequence[Person]) -> dict[int, floa
             raise InputError(f"--person-height {word}: give metres, as 1.80, or 2=1.80 for person 2") from None
         if not 0.5 <= height <= 2.8:
             raise InputError(f"--person-height {word}: give metres, from 0.5 to 2.8")
+        if not people:
+            raise InputError(f"--person-height {word}: there is nobody with a body")
         if not identity:
             if len(people) > 1:
                 raise InputError(f"--person-height {word}: there are {len(people)} people: say whose, as {people[0].id}={word}")
@@ -411,9 +413,10 @@ def _symmetry(figures: Mapping[str, Figure]) -> dict[str, Figure]:
 def measure_run(
     run: Run, *, ids: Sequence[int] | None = None, heights: Sequence[str] = (), body_model: Path | None = None
 ) -> list[Measures]:
-    """Measure everybody with a body, or those with these ids. heights: see `heights_of`. body_model: the SMPL file that was fitted.
+    """Measure everybody with a body, or those with these ids: nobody where nobody was found. heights: see `heights_of`. body_model:
+    the SMPL file that was fitted.
 
-    Raises InputError where there is nobody, or another body was fitted.
+    Raises InputError for a run without a lifter, and where another body was fitted.
     """
     people = run.with_bodies(ids, "measuring")
     known = heights_of(heights, people)

@@ -51,6 +51,11 @@ class Person:
     uncertainty: F32
 
     @property
+    def duration(self) -> float:
+        """Seconds from the first to the last record that shows the person."""
+        return float(self.times[-1] - self.times[0])
+
+    @property
     def posed(self) -> NDArray[np.bool_]:
         """(n,) True where there is a body."""
         whole = [np.isfinite(part).all(1) for part in (self.rotations.reshape(-1, 66), self.betas, self.translation)]
@@ -96,15 +101,15 @@ class Run:
         return [self.people[identity] for identity in dict.fromkeys(ids or self.people)]
 
     def with_bodies(self, ids: Sequence[int] | None, purpose: str) -> list[Person]:
-        """As `select`, only those who have a body, and only the rows that have it. purpose: what is not possible without bodies.
+        """As `select`, only those who have a body, and only the rows that have it: nobody where nobody was found.
 
-        Raises InputError where nobody is left.
+        purpose: what is not possible without bodies. Raises InputError for a run without any, which was made without a lifter.
         """
-        bodies = [person.with_body() for person in self.select(ids)]
-        bodies = [person for person in bodies if len(person.rows)]
-        if not bodies:
+        people = self.select(ids)
+        if self.header.joints3d_names is None and self.header.body is None:
             raise InputError(f"{self.path} holds no bodies, and {purpose} needs them: track again with a lifter")
-        return bodies
+        bodies = [person.with_body() for person in people]
+        return [person for person in bodies if len(person.rows)]
 
 
 def read_run(path: Path | str) -> Run:

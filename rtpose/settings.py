@@ -106,7 +106,7 @@ class Outputs:
 
     screenshot: where the last view of the bodies is written, which needs no display. resume: take up again what an earlier run into
     `save` left. export: formats that the results are written in
-    at the end, into the folder export_dir (see `rtpose.export`).
+    at the end, into the folder export_dir (see `rtpose.export`), people who are seen for less than min_duration seconds left out.
     """
 
     out: str | None = None
@@ -117,10 +117,13 @@ class Outputs:
     resume: bool = False
     export: tuple[str, ...] = ()
     export_dir: Path | None = None
+    min_duration: float | None = None
 
     def __post_init__(self) -> None:
         if bool(self.export) != (self.export_dir is not None):
             raise InputError("--export FORMAT... and --out-dir FOLDER belong together: give both")
+        if self.min_duration is not None and not self.export:
+            raise InputError("--min-duration chooses whom --export writes: say --export FORMAT..., too")
         if self.export and self.save == "-":
             raise InputError("--export reads the results again: give --save a file, or leave it out")
         if self.export_dir is not None and self.save is None:

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from .errors import InputError
 from .pipeline import SLACK, WAITING, frames_let_in
+from .sinks import check_output
 
 ROOM = 2
 """Frames that wait between two stages at most, as in `pipeline.run`."""
@@ -263,6 +264,8 @@ def figures(outcome: Outcome, seconds: float) -> dict[str, Any]:
 
 def show(plan: Plan, save: Path | None = None) -> int:
     """What `rtpose simulate` does; return the exit code."""
+    if save is not None:
+        check_output(save, (".json",), overwrite=True)
     rows = [figures(outcome, plan.seconds) for outcome in simulate(plan)]
     table = Table(title=f"{plan.cameras} cameras at {plan.rate:g} fps, {plan.seconds:g} s", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("machine")

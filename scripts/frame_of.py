@@ -8,7 +8,7 @@ import av
 
 
 def main(video: str, picture: str, index: int | None) -> None:
-    with av.open(video) as container:
+    with av.open(f"file:{video}") as container:
         frames = list(container.decode(video=0))
     frames[len(frames) // 2 if index is None else index].to_image().save(picture)
 

@@ -20,7 +20,7 @@ RATE, WIDTH, HEIGHT = 30, 640, 480
 def main(path: Path, frames: int) -> None:
     photograph = data.astronaut()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
+    with av.open(f"file:{path}", "w") as container:
         stream = container.add_stream("libx264", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.time_base = Fraction(1, RATE)

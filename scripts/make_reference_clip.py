@@ -96,7 +96,7 @@ def main(mocap: Path) -> None:
 
 def write_clip(path: Path, body: BodyModel, camera: Camera, arrays: dict[str, np.ndarray]) -> None:
     empty, faces = backdrop(), body.meshes["full"].faces
-    with av.open(str(path), "w") as container:
+    with av.open(f"file:{path}", "w") as container:
         options = {"crf": "24", "preset": "slow", "threads": "1"}
         stream = container.add_stream("libx264", rate=RATE, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"

@@ -19,13 +19,19 @@ def _home() -> Path:
 
 
 @lru_cache
-def python_with(name: str, *packages: str) -> str:
-    """The Python of a virtual environment called `name` with these packages; made where it is not there."""
+def python_with(name: str, *packages: str, alone: tuple[str, ...] = ()) -> str:
+    """The Python of a virtual environment called `name` with these packages; made where it is not there.
+
+    alone: packages that are installed without what they depend on.
+    """
     home = _home() / name
     interpreter, done = home / "bin" / "python", home / "made"
     if not done.exists():
         venv.create(home, with_pip=True, clear=True)
-        subprocess.run([interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages], check=True)
+        install = [interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, *packages], check=True)
+        if alone:
+            subprocess.run([*install, "--no-deps", *alone], check=True)
         done.touch()
     return str(interpreter)
 

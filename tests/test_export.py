@@ -56,10 +56,7 @@ def files(saved: tuple[Path, list[Result]], tmp_path_factory: pytest.TempPathFac
     written = export(saved[0], FORMATS, folder, note=notes.append)
     assert sorted(p.name for p in written) == sorted(p.name for p in folder.iterdir())
     assert len(written) == 2 * 3 + 3
-    assert [n.split(":")[0] for n in notes] == [
-        "person 1 has a body in 19 of 20 frames, from 1.50 to 2.34 s with a gap",
-        "person 2 has a body in 14 of 20 frames, from 1.58 to 2.34 s with a gap",
-    ]
+    assert [n.split(":")[0] for n in notes] == ["2 people (1, 2) without a body in a part of the 20 frames"]
     return folder
 
 
@@ -163,9 +160,10 @@ def read_trc(path: Path) -> tuple[dict[str, str], np.ndarray, np.ndarray]:
     names = lines[3].split("\t")[2::3]
     header["names"] = " ".join(names)
     rows = [line.split("\t") for line in lines[6:-1]]
-    assert {len(row) for row in rows} == {3 + 3 * int(header["NumMarkers"])}
+    width = 2 + 3 * int(header["NumMarkers"])
+    assert {len(line.split("\t")) for line in lines[3:5]} == {len(row) for row in rows} == {width}
     assert [row[0] for row in rows] == [str(i + 1) for i in range(int(header["NumFrames"]))]
-    values = np.array([[float(cell or "nan") for cell in row[1:-1]] for row in rows])
+    values = np.array([[float(cell) for cell in row[1:]] for row in rows])
     return header, values[:, 0], values[:, 1:].reshape(len(rows), -1, 3)
 
 
@@ -344,6 +342,79 @@ def test_coco_holds_every_detection(saved: tuple[Path, list[Result]], files: Pat
         assert np.array_equal(np.float32(one["keypoints"]).reshape(17, 3), record.people.keypoints[k])
         x, y, w, h = one["bbox"]
         assert [x, y, x + w, y + h] == pytest.approx(record.people.boxes[k].tolist(), abs=0.011)
+
+
+# --- nobody, and somebody for a moment ---
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "npz"])
+def test_a_run_in_which_nobody_was_found_gives_tables_without_rows(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "empty.jsonl"
+    save_walk(path, Walkers(160, 120), [0.0, 0.1, 0.2], ids=lambda i: ())
+    if ending == "npz":
+        save_arrays(path, tmp_path / "empty.npz")
+    notes: list[str] = []
+    out = tmp_path / "out"
+    written = export(path.with_suffix(f".{ending}"), FORMATS, out, note=notes.append)
+    assert sorted(p.name for p in written) == sorted(p.name for p in out.iterdir()) == ["coco.json", "people.csv", "people.npz"]
+    assert notes == [f"nobody in {path.with_suffix(f'.{ending}')} has a body: there is no bvh, glb or trc"]
+    assert json.loads((out / "coco.json").read_text()) == []
+    assert len((out / "people.csv").read_text().splitlines()) == 1
+    assert [len(record.people) for record in read_results(out / "people.npz")[1]] == [0, 0, 0]
+    export(path, ["glb"], tmp_path / "other", note=notes.append)
+    assert notes[1].endswith("there is no glb")
+
+
+def test_measure_and_report_of_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "empty.jsonl"
+    save_walk(path, Walkers(160, 120), [0.0, 0.1, 0.2], ids=lambda i: ())
+    done = command("measure", path, "--out-dir", tmp_path / "measures")
+    assert done.returncode == 0, done.stderr
+    assert "has a body: there is nothing to measure" in done.stderr
+    assert json.loads((tmp_path / "measures" / "measures.json").read_text())["people"] == []
+    refused = command("measure", path, "--person-height", "1.80")
+    assert (refused.returncode, "there is nobody with a body" in refused.stderr) == (2, True)
+    done = command("report", path, "--out", tmp_path / "page.html")
+    assert done.returncode == 0, done.stderr
+    assert "Nobody was found in this run." in (tmp_path / "page.html").read_text()
+
+
+def test_whoever_is_seen_for_a_moment_gets_no_files_and_one_note_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "crowd.jsonl"
+    times = (np.arange(20) / 10).tolist()
+    save_walk(path, Walkers(160, 120), times, ids=lambda i: (1, 2, 10 + i // 2) if i < 6 else (1, 20 + i // 4))
+    notes: list[str] = []
+    out = tmp_path / "out"
+    written = export(path, ["bvh", "trc", "csv"], out, note=notes.append)
+    assert {p.stem for p in written} == {"person-1", "person-2", "people"}
+    assert (
+        notes[0]
+        == "7 people (10, 11, 12, 21, 22, 23, 24) seen for less than 0.5 s: no bvh or trc (--min-duration 0 writes them all)"
+    )
+    assert notes[1].startswith("person 2 has a body in 6 of 20 frames")
+    assert len(notes) == 2
+    with (out / "people.csv").open() as table:
+        assert {int(row["id"]) for row in csv.DictReader(table)} == {1, 2, 10, 11, 12, 21, 22, 23, 24}, "tables hold everybody"
+
+    def whom(**more: Any) -> list[str]:
+        return sorted(p.stem[7:] for p in export(path, ["bvh"], out, overwrite=True, **more))
+
+    assert len(whom(min_duration=0)) == 9
+    assert whom(min_duration=0.3) == ["1", "2", "22", "23", "24"]
+    assert whom(ids=[10]) == ["10"], "who is named is written"
+    assert whom(min_duration=60) == ["1"], "who is there all the time is written"
+    for wrong in (-1, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"--min-duration .*: give seconds"):
+            export(path, ["bvh"], out, min_duration=wrong)
+
+
+def test_people_in_pictures_are_not_brief(tmp_path: Path) -> None:
+    path = tmp_path / "pictures.jsonl"
+    save_walk(path, Walkers(160, 120), [0.0, 1.0, 2.0], ids=lambda i: (1 + i,))
+    lines = path.read_text().splitlines()
+    named = [{**json.loads(line), "file": f"{i}.jpg"} for i, line in enumerate(lines[1:])]
+    path.write_text("\n".join([lines[0], *map(json.dumps, named)]) + "\n")
+    assert len(export(path, ["bvh"], tmp_path / "out")) == 3
 
 
 # --- what cannot be ---

@@ -1,5 +1,5 @@
 """The programs that people use read the exports and find what the run holds: Blender, three.js, OpenSim, bvhio, Khronos' validator,
-COCO's tools.
+COCO's tools, and the second most used reader of each format.
 
 The run is the truth of the reference clip, with a gap.
 """
@@ -44,6 +44,11 @@ BLENDER = "bpy==5.0.1"
 THREE = "three@0.180.0"
 OPENSIM = "opensim==4.6"
 VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
+NEIGHBOURS = ("pandas==3.1.1", "polars==2.1.0", "trimesh==5.2.0", "pygltflib==1.16.5")
+POSE2SIM = "Pose2Sim==0.10.49"
+POSE2SIM_NEEDS = ("anytree", "c3d==0.6.0", "matplotlib", "opencv-python-headless", "rtoml", "scipy")
+"""What Pose2Sim's module for files imports: all that it names would be gigabytes."""
+SCRIPTS = ("npyjs@1.2.0", "fflate@0.8.3", "papaparse@5.7.1")
 UP = np.array([1, -1, -1])
 AWAY = range(40, 50)
 TENTH_MM = 1e-4
@@ -258,3 +263,109 @@ def test_pycocotools_scores_the_results_against_themselves(folder: Path, tmp_pat
     score.summarize()
     assert score.stats[0] == pytest.approx(1.0)
     assert score.stats[5] == pytest.approx(1.0)
+
+
+def test_faster_coco_eval_scores_the_results_against_themselves(folder: Path) -> None:
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    found = json.loads((folder / "coco.json").read_text())
+    labels = [
+        {**one, "id": k, "iscrowd": 0, "area": one["bbox"][2] * one["bbox"][3], "num_keypoints": 17}
+        for k, one in enumerate(found, 1)
+    ]
+    images = [{"id": i} for i in range(90)]
+    reference = COCO({"info": {}, "images": images, "categories": [{"id": 1, "name": "person"}], "annotations": labels})
+    score = COCOeval_faster(reference, reference.loadRes(str(folder / "coco.json")), "keypoints", print_function=lambda *_: None)
+    score.run()
+    assert score.stats[0] == pytest.approx(1.0)
+
+
+@pytest.fixture(scope="module")
+def neighbours(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What pandas, polars, Pose2Sim, c3d, trimesh and pygltflib find in the exports."""
+    out = tmp_path_factory.mktemp("neighbours")
+    for path in (*folder.glob("*.trc"), *folder.glob("*.glb"), folder / "people.csv"):
+        shutil.copy(path, out)
+    python = python_with("neighbours", *NEIGHBOURS, *POSE2SIM_NEEDS, alone=(POSE2SIM,))
+    _said([python, str(HERE / "neighbours_read.py"), str(out), str(out / "found.npz")], out)
+    return np.load(out / "found.npz")
+
+
+def test_pose2sim_and_pandas_read_the_markers(folder: Path, neighbours: Any) -> None:
+    run = read_run(folder / "run.jsonl")
+    names = list(run.header.joints3d_names or ())
+    for who in (1, 2):
+        person = run.people[who]
+        want = np.full((90, len(NAMES), 3), np.nan)
+        x, y, z = np.moveaxis(np.float64(person.joints3d), -1, 0)
+        want[person.rows] = np.stack([-z, -y, -x], -1)
+        assert neighbours[f"person-{who} names"].tolist() == neighbours[f"person-{who} c3d names"].tolist() == names
+        assert neighbours[f"person-{who} frames"].tolist() == list(range(1, 91))
+        assert neighbours[f"person-{who} times"] == pytest.approx(np.arange(90) / 30, abs=1e-5)
+        assert neighbours[f"person-{who} points"] == pytest.approx(want, abs=TENTH_MM, nan_ok=True)
+        plain = neighbours[f"person-{who} plain"]
+        assert plain.shape == (90, 2 + 3 * len(NAMES))
+        assert plain[:, 2:] == pytest.approx(want.reshape(90, -1), abs=TENTH_MM, nan_ok=True)
+        assert neighbours[f"person-{who} c3d rate"] == pytest.approx(30)
+        # Pose2Sim writes whole millimetres, and c3d gives 0 for a marker that is missing.
+        assert neighbours[f"person-{who} c3d"] == pytest.approx(1000 * np.nan_to_num(want), abs=1.001)
+
+
+def test_trimesh_and_pygltflib_read_the_mesh(folder: Path, neighbours: Any) -> None:
+    body = load_body()
+    mesh = body.meshes["full"]
+    for who in (1, 2):
+        betas = np.median(np.float64(read_run(folder / "run.jsonl").people[who].betas), 0)
+        want = np.float64(mesh.vertices) + np.tensordot(betas, np.float64(mesh.shapes), 1)
+        assert np.ptp(neighbours[f"person-{who} vertices"], 0) == pytest.approx(np.ptp(want, 0), abs=TENTH_MM)
+        assert int(neighbours[f"person-{who} faces"]) == len(mesh.faces)
+        assert neighbours[f"person-{who} nodes"].tolist() == [f"person-{who}", f"person-{who}-mesh", *body.joint_names]
+        assert int(neighbours[f"person-{who} channels"]) == 23 + (who == 2)
+
+
+def test_pandas_and_polars_read_the_table(folder: Path, neighbours: Any) -> None:
+    run = read_run(folder / "run.jsonl")
+    one, other = neighbours["pandas numbers"], neighbours["polars numbers"]
+    assert np.array_equal(one, other, equal_nan=True)
+    columns = [name for name in neighbours["pandas columns"].tolist() if not name.endswith("_status")]
+    assert neighbours["polars columns"].tolist() == neighbours["pandas columns"].tolist()
+    for who in (1, 2):
+        rows = one[one[:, columns.index("id")] == who]
+        person = run.people[who]
+        assert rows[:, columns.index("time")].tolist() == person.times.tolist()
+        assert np.float32(rows[:, columns.index("left_wrist_y")]) == pytest.approx(person.keypoints[:, 9, 1])
+        assert np.float32(rows[:, columns.index("nose_3d_z")]) == pytest.approx(person.joints3d[:, 0, 2])
+
+
+def test_javascript_reads_the_arrays_and_the_table(folder: Path) -> None:
+    home = node_with("npyjs", *SCRIPTS)
+    script = shutil.copy(HERE / "npyjs_reads.mjs", home)
+    got = json.loads(_said(["node", str(script), str(folder / "people.npz"), str(folder / "people.csv")], home))
+    with np.load(folder / "people.npz") as arrays:
+        assert sorted(got["arrays"]) == sorted(arrays)
+        for name, array in arrays.items():
+            assert tuple(got["arrays"][name]["shape"]) == array.shape
+            assert np.array_equal(np.array(got["arrays"][name]["data"], array.dtype).reshape(array.shape), array)
+    assert (got["rows"], got["errors"]) == (90 + 80, [])
+    assert got["first"]["id"] == 1
+    assert all(isinstance(value, str if name.endswith("_status") else int | float) for name, value in got["first"].items())
+
+
+def test_exports_of_nobody_are_read(tmp_path: Path) -> None:
+    info = SourceInfo("clip.mp4", 640, 480, Fraction(30), Fraction(1, 30))
+    camera = Camera(*truth().camera.tolist(), origin="truth")
+    sink = open_data(tmp_path / "run.jsonl", info, Provenance(lifted=Lifted(load_body(), lambda width, height: camera)))
+    for i in range(3):
+        sink.write(Result(Frame(i, i / 30, np.zeros((480, 640, 3), np.uint8), time.monotonic_ns())))
+    sink.close()
+    export(tmp_path / "run.jsonl", ["bvh", "glb", "trc", "csv", "coco", "npz"], tmp_path)
+    python = python_with("neighbours", *NEIGHBOURS, *POSE2SIM_NEEDS, alone=(POSE2SIM,))
+    _said([python, str(HERE / "neighbours_read.py"), str(tmp_path), str(tmp_path / "found.npz")], tmp_path)
+    found = np.load(tmp_path / "found.npz")
+    assert len(found["pandas numbers"]) == len(found["polars numbers"]) == 0
+    assert found["pandas columns"].tolist() == found["polars columns"].tolist()
+    home = node_with("npyjs", *SCRIPTS)
+    script = shutil.copy(HERE / "npyjs_reads.mjs", home)
+    got = json.loads(_said(["node", str(script), str(tmp_path / "people.npz"), str(tmp_path / "people.csv")], home))
+    assert got["arrays"]["people"]["data"] == [0, 0, 0]
+    assert (got["rows"], got["errors"]) == (0, [])

@@ -1,4 +1,4 @@
-"""TRC (track row column), the markers that OpenSim reads: metres, OpenSim's axes, a steady rate, empty where nobody was."""
+"""TRC (track row column), the markers that OpenSim reads: metres, OpenSim's axes, a steady rate, `nan` where nobody was."""
 
 from __future__ import annotations
 
@@ -29,5 +29,7 @@ def write(file: BinaryIO, *, run: Run, person: Person, times: F64, rate: float) 
     ]
     file.write(("\n".join(header) + "\n").encode())
     for number, (time, row) in enumerate(zip(times, points.reshape(len(times), -1), strict=True), 1):
-        cells = "\t".join("" if np.isnan(v) else f"{v:.6f}" for v in row.tolist())
-        file.write(f"{number}\t{time:.6f}\t{cells}\t\n".encode())  # without the last tab OpenSim misses an empty last cell
+        # As many cells as header line 5 has, or readers based on pandas shift every column. `nan` and not an empty cell: of a line
+        # that ends in an empty cell OpenSim misses the last marker.
+        cells = "\t".join(f"{v:.6f}" for v in row.tolist())
+        file.write(f"{number}\t{time:.6f}\t{cells}\n".encode())

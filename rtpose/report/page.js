@@ -528,7 +528,7 @@ for (const run of runs) {
   const views = make("div", card, "", "views");
   films.push(new Film(run, make("div", views, "", "view film")));
   const box = make("div", views, "", "view"), space = new Space(run, make("canvas", box, "", "space"));
-  if (!run.mesh) make("div", box, "No bodies: this run had no lifter.", "note");
+  if (!run.mesh) make("div", box, run.people.length ? "No bodies: this run had no lifter." : "Nobody was found in this run.", "note");
   else if (!space.gl) make("div", box, "This browser has no WebGL 2: bodies cannot be drawn.", "note");
   spaces.push(space);
 }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError
+
+_LONGEST = ".refined.unfinished"
+"""The most that is put behind a file's name while it is being written."""
 
 
 def check_output(path: Path, endings: Collection[str], *, overwrite: bool, source: Path | None = None) -> None:
@@ -19,14 +22,17 @@ def check_output(path: Path, endings: Collection[str], *, overwrite: bool, sourc
     """
     if path.suffix.lower() not in endings:
         raise InputError(f"cannot write {path}: its name should end in {', '.join(endings)}")
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
+    for name in (path, path.with_name(path.name + _LONGEST)):
+        try:
+            os.stat(name)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from None
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise InputError(f"cannot write {path}: it is write-protected")
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"{path} is the source itself: choose another output")
     if path.exists() and not overwrite and path.suffix == ".partial":
@@ -34,6 +40,18 @@ def check_output(path: Path, endings: Collection[str], *, overwrite: bool, sourc
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists: choose another name, or say --overwrite")
     check_folder(path.parent)
+
+
+def check_distinct(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+    """Raise InputError where two outputs are the same file, or an output is an input, also by way of links."""
+    read = [path for path in inputs if path.exists()]
+    seen: set[Path] = set()
+    for path in outputs:
+        if any(path.exists() and path.samefile(one) for one in read):
+            raise InputError(f"{path} is read by this run: choose another output")
+        if path.resolve() in seen:
+            raise InputError(f"{path} is to hold two outputs: give each a name of its own")
+        seen.add(path.resolve())
 
 
 def check_folder(folder: Path) -> None:

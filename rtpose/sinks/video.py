@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import av
 import cv2
@@ -18,6 +18,7 @@ from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
@@ -37,6 +38,9 @@ _COPIED_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
 """What common players understand in an mp4; everything else becomes AAC."""
 
 _BT709 = 1
+
+_ENCODER: Final = "libx264"
+_ENCODER_OPTIONS = {"preset": "ultrafast", "crf": "22", "bf": "0"}
 
 
 def open_overlay(path: Path, info: SourceInfo, *, overwrite: bool, lifted: Lifted | None = None) -> Sink:
@@ -68,6 +72,7 @@ class VideoSink:
 
     def __init__(self, path: Path, info: SourceInfo, *, overwrite: bool = False, lifted: Lifted | None = None) -> None:
         check_output(path, VIDEOS, overwrite=overwrite, source=info.path)
+        _check_encoder(path, info)
         self._path, self._info, self._lifted = path, info, lifted
         self._out: OutputContainer | None = None
         self._whole = 0
@@ -134,10 +139,11 @@ class VideoSink:
         # Every packet reaches the system, so that a killed file ends at the border of a fragment.
         options["flush_packets"] = "1"
         try:
-            self._out = av.open(str(self._path), "w", options=options)
+            # As a file: FFmpeg takes what stands before a colon for a protocol.
+            self._out = av.open(f"file:{self._path}", "w", options=options)
         except OSError as error:
             raise InputError(f"cannot write {self._path}: {error.strerror}") from None
-        video = self._out.add_stream("libx264", rate=info.rate, options={"preset": "ultrafast", "crf": "22", "bf": "0"})
+        video = self._out.add_stream(_ENCODER, rate=info.rate, options=_ENCODER_OPTIONS)
         video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         # A fixed number of threads: another number gives other bytes.
         video.thread_count = 2
@@ -173,6 +179,24 @@ class VideoSink:
         self._sound.advance(time)
         self._time = time
         self._whole = self._path.stat().st_size
+
+
+def _check_encoder(path: Path, info: SourceInfo) -> None:
+    """Raise InputError where pictures of this size cannot be encoded (H.264 ends at 16384 px), or there is no encoder."""
+    try:
+        encoder = av.CodecContext.create(_ENCODER, "w")
+    except (av.FFmpegError, ValueError):
+        raise InputError(f"cannot write {path}: this build of PyAV has no encoder {_ENCODER}") from None
+    assert isinstance(encoder, VideoCodecContext)
+    encoder.width, encoder.height = info.width + info.width % 2, info.height + info.height % 2
+    encoder.pix_fmt, encoder.time_base, encoder.options = "yuv420p", info.time_base, dict(_ENCODER_OPTIONS)
+    encoder.thread_count = 1
+    try:
+        encoder.open()
+    except av.FFmpegError:
+        what = f"{info.width}x{info.height} px"
+        instead = "give a folder for pictures" if info.pictures else "leave out --out, or make the video smaller first"
+        raise InputError(f"cannot write {path}: no H.264 video holds pictures of {what}: {instead}") from None
 
 
 class _Sound:
@@ -274,6 +298,10 @@ class _Sound:
             self._out.mux(self._stream.encode(frame))
 
 
+_PICTURE_SIDES = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}
+"""px of the longest side that these kinds of pictures have room for, as their encoders say."""
+
+
 class PictureSink:
     """Annotated pictures under the names of the source's: in a folder, which is made if need be, or one file."""
 
@@ -287,6 +315,11 @@ class PictureSink:
         self._written: set[str] = set()
         if self._single:
             check_output(path, WRITABLE_PICTURES, overwrite=overwrite, source=info.path)
+            most = _PICTURE_SIDES.get(path.suffix.lower())
+            if most is not None and max(info.width, info.height) > most:
+                raise InputError(
+                    f"cannot write {path}: no {path.suffix} holds {info.width}x{info.height} px; give a name that ends in .png"
+                )
             return
         if path.is_dir():
             check_folder(path)
@@ -302,7 +335,13 @@ class PictureSink:
     def write(self, result: Result) -> None:
         target = self._path if self._single else self._path / self._name(result.frame.file or f"{result.frame.index}.png")
         image = cv2.cvtColor(draw(result, self._lifted), cv2.COLOR_RGB2BGR)
-        data = cv2.imencode(target.suffix, image)[1]
+        try:
+            data = cv2.imencode(target.suffix, image)[1]
+        except cv2.error:
+            size = f"{image.shape[1]}x{image.shape[0]}"
+            raise RtposeError(
+                f"cannot write {target}: no {target.suffix} holds {size} px; give a name that ends in .png"
+            ) from None
         try:
             if not self._single:
                 self._path.mkdir(exist_ok=True)
