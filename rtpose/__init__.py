@@ -11,12 +11,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .app import track
+    from .settings import Settings
     from .sinks.data import read_results
     from .types import Result
 
-__all__ = ["Result", "__version__", "read_results", "track"]
+__all__ = ["Result", "Settings", "__version__", "read_results", "track"]
 
-_HOMES = {"track": "app", "read_results": "sinks.data", "Result": "types"}
+_HOMES = {"track": "app", "read_results": "sinks.data", "Result": "types", "Settings": "settings"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,14 +34,14 @@ from .governor import Governor, GovernorSink, Step
 from .journal import SUFFIX, Answer, Journal, fingerprint, run_of
 from .models import find, models, verify
 from .models.hmr import network_of
-from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run
-from .refine import Interrupted
+from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run, stage_name
+from .refine import Interrupted, Summary
 from .refine.run import SecondPass
-from .replay import replay
-from .scope import parts_of
-from .settings import Outputs, Settings
+from .replay import Player, replay
+from .scope import check_scope, parts_of, people_of
+from .settings import Outputs, Settings, changed
 from .sinks.data import Provenance, open_data, read_results
-from .sinks.progress import ProgressSink, summary
+from .sinks.progress import Preparation, ProgressSink, people_count, stage_table, summary
 from .sinks.video import open_overlay
 from .sinks.viewer import ViewerSink
 from .sinks.window import WindowSink, check_display, display
@@ -61,14 +62,19 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+def _say_nothing(what: str) -> None:
+    """Where nobody listens."""
+
+
 class Networks:
     """The loaded networks of a run: verified models and their sessions, by task, and the body that is fitted (None: no bodies).
 
-    Raises InputError for an unknown name, a corrupt file, a camera or a body file that cannot be.
+    preparing: called with what is being loaded. Raises InputError for an unknown name, a corrupt file, a camera or a body file that cannot
+    be.
     """
 
-    def __init__(self, settings: Settings, info: SourceInfo) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, info: SourceInfo, preparing: Callable[[str], None] = _say_nothing) -> None:
+        self.settings, self._preparing = settings, preparing
         names = {"detector": settings.detector, "keypoints": settings.keypoints}
         names |= {task: name for task, name in (("ankles", settings.ankles), ("lifter", settings.lifter)) if name != "none"}
         self.models = {task: find(name, task) for task, name in names.items() if name != "hmr"}
@@ -99,6 +105,7 @@ class Networks:
             check_network(self.lifter, self.models["lifter"].path)
 
     def _open(self, task: str, precision: str, threads: int) -> Session:
+        self._preparing(f"network {self.models[task].name}")
         return open_session(self.models[task].path, backend=self.settings.backend, precision=precision, threads=threads)
 
     def describe(self) -> dict[str, str]:
@@ -132,10 +139,15 @@ def _as_it_is(answer: Answer) -> Answer:
 
 
 def make_stages(
-    networks: Networks, info: SourceInfo, keep: Callable[[Answer], Answer] = _as_it_is, *, refined: bool = False
+    networks: Networks,
+    info: SourceInfo,
+    keep: Callable[[Answer], Answer] = _as_it_is,
+    *,
+    refined: bool = False,
+    preparing: Callable[[str], None] = _say_nothing,
 ) -> list[Stage]:
     """The stages of a run, in order, each with its networks and compiled code warm. keep: see `rtpose.journal`. refined: a second pass
-    will know who is to be followed, so that nobody is left out."""
+    will know who is to be followed, so that nobody is left out. preparing: called with what is being made warm."""
     settings, models = networks.settings, networks.models
     look_at = partial(parts_of, settings.region, settings.tiles)
     look_at(info.width, info.height)  # a region that cannot be is said before the work starts
@@ -176,16 +188,18 @@ def make_stages(
                 stages.append(Lifter(body, networks.lifter, camera))
         return stages
 
-    _warm(fresh(_as_it_is), info)
+    _warm(fresh(_as_it_is), info, preparing)
     return fresh(keep)
 
 
-def _warm(stages: Sequence[Stage], info: SourceInfo) -> None:
+def _warm(stages: Sequence[Stage], info: SourceInfo, preparing: Callable[[str], None]) -> None:
     """Let everything be called once: the first call compiles, and a live source must not wait for that."""
     frame = Frame(0, 0.0, np.zeros((info.height, info.width, 3), np.uint8), 0)
     detector, keypoints, *later = stages
     box = np.array([[0, 0, info.width, info.height]], np.float32)
+    preparing(f"stage {stage_name(detector)}")
     detector(Result(frame))
+    preparing(f"stage {stage_name(keypoints)}")
     # Nobody is in that picture, so somebody is made up: a find for the keypoints, then joints, the ankles unsure, for the rest.
     for when in (0.0, 0.04):
         keypoints(Result(replace(frame, time=when), detections=Boxes(box, np.full(1, 0.9, np.float32))))
@@ -196,6 +210,7 @@ def _warm(stages: Sequence[Stage], info: SourceInfo) -> None:
     for when in (0.0, 0.04):
         result = Result(replace(frame, time=when), people=somebody)
         for stage in later:
+            preparing(f"stage {stage_name(stage)}")
             result = stage(result)
 
 
@@ -269,37 +284,67 @@ def process(
     causal: bool = False,
     start: float = 0.0,
     end: float | None = None,
+    verbose: bool = False,
     console: Console | None = None,
 ) -> int:
-    """Run the source named by `spec` into the outputs, with progress and a closing table; return the exit code.
+    """Run the source named by `spec` into the outputs, tell what goes on and what came of it; return the exit code.
 
     A video file is gone through twice, unless `causal`: the results are refined with the future known. start, end: seconds; only that
-    part of it. Everything said goes to the console, by default the standard error. Raises RtposeError with one clear line for what
-    went wrong.
+    part of it. verbose: with a table of the stages. Everything said goes to the console, by default the standard error. Raises
+    RtposeError with one clear line for what went wrong.
     """
     console = console or Console(stderr=True, highlight=False)
     if outputs.export_dir is not None:
-        check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=outputs.overwrite)
+        replaced = outputs.overwrite or outputs.resume
+        check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=replaced)
 
     def reopen() -> InfoSource:
         return open_source(spec, sequence=sequence, start=start, end=end)
 
     source = reopen()
     try:
+        check_use(settings, source.info, live=source.info.live if live is None else live, sequence=sequence)
         source, live = _paced(source, live)
-        work = _prepare(source, reopen, settings, outputs, console, live=live, causal=causal, part=(start, end))
+        with Preparation(console) as preparing:
+            work = _prepare(source, reopen, settings, outputs, console, preparing, live=live, causal=causal, part=(start, end))
     except BaseException:
         source.close()
         raise
-    if work is None:
-        console.print(f"{escape(str(outputs.save))} is finished", soft_wrap=True)
-        source.close()
-        return 0
+    if isinstance(work, Networks):
+        return _write_missing(source, work, outputs, console)
     if not work.sinks:
         console.print(
             "[yellow]note:[/yellow] nothing of this run is kept or shown: --save, --out and --view do that", soft_wrap=True
         )
-    return _carry_out(work, settings, console)
+    return _carry_out(work, settings, console, verbose=verbose)
+
+
+def check_use(settings: Settings, info: SourceInfo, *, live: bool, sequence: bool = False) -> None:
+    """Raise InputError for settings that could do nothing with this source, or cannot be meant.
+
+    live: how the source is run. sequence: the user says that the pictures follow each other.
+    """
+    if sequence and not info.pictures:
+        raise InputError(f"--sequence is for pictures, and {info.name} is none: leave it out")
+    alone = info.pictures and not sequence
+    if alone and live and not info.live:
+        raise InputError("--live needs frames that follow each other: say --sequence if the pictures do, or leave it out")
+    for option, given in (
+        ("--detect-every", settings.detect_every is not None),
+        ("--keypoints-every", settings.keypoints_every != Settings.keypoints_every),
+        ("--lifter-every", settings.lifter_every != Settings.lifter_every),
+    ):
+        if alone and given:
+            raise InputError(f"{option} needs frames that follow each other: say --sequence if the pictures do, or leave it out")
+    if alone and settings.track == "main":
+        raise InputError("--people main is for people who move: say --sequence if the pictures follow each other")
+    for option, given in (
+        ("--target-fps", settings.target_fps != Settings.target_fps),
+        ("--max-latency", settings.max_latency != Settings.max_latency),
+    ):
+        if given and not live:
+            raise InputError(f"{option} is for live runs, where frames may be dropped: leave it out, or say --live")
+    check_scope(settings.region, settings.tiles, info.width, info.height)
 
 
 @dataclass(frozen=True)
@@ -321,28 +366,31 @@ def _prepare(
     settings: Settings,
     outputs: Outputs,
     console: Console,
+    preparing: Preparation,
     *,
     live: bool,
     causal: bool,
     part: tuple[float, float | None],
-) -> _Work | None:
-    """Everything that a run needs; None where there is nothing left to resume."""
-    networks = Networks(settings, source.info)
+) -> _Work | Networks:
+    """Everything that a run needs; the networks alone where its results are finished already."""
+    networks = Networks(settings, source.info, preparing)
     again = not live and _is_file(source.info)
     name = _name_run(source.info, networks, causal, part) if again else None
     if outputs.resume:
         if name is None:
             raise InputError(f"--resume goes on with a video file, which {source.name} is not, or not live")
         if _is_done(outputs, name):
-            return None
-        outputs = replace(outputs, overwrite=outputs.overwrite or run_of(_journal_of(outputs)) is not None)
+            return networks
+        outputs = replace(outputs, overwrite=run_of(_journal_of(outputs)) is not None)
+        if outputs.export_dir is not None:
+            check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=outputs.overwrite)
     second: SecondPass | None = None
     if again and not causal and bool(outputs.save or outputs.out) and _refinable(settings, console):
         second = second_pass(outputs, networks, source.info, reopen, name)
         views = make_views(outputs, networks, source.info, live)
         if views and settings.track != "all":
             console.print(
-                "[yellow]note:[/yellow] the view shows the first pass, with everybody in it; --track chooses in the second"
+                "[yellow]note:[/yellow] the view shows the first pass, with everybody in it; --people chooses in the second"
             )
         sinks = [second.sink, *views]
     else:
@@ -351,7 +399,7 @@ def _prepare(
     if name is not None and outputs.save not in (None, "-"):
         journal = Journal(_journal_of(outputs), name, resume=outputs.resume)
     keep = _as_it_is if journal is None else journal.keep
-    stages = make_stages(networks, source.info, keep, refined=second is not None)
+    stages = make_stages(networks, source.info, keep, refined=second is not None, preparing=preparing)
     return _Work(source, live, stages, sinks, outputs, second, journal)
 
 
@@ -361,12 +409,14 @@ def _refinable(settings: Settings, console: Console) -> bool:
     return settings.lifter != "hmr"
 
 
-def _carry_out(work: _Work, settings: Settings, console: Console) -> int:
-    """Run, refine, export; return the exit code."""
+def _carry_out(work: _Work, settings: Settings, console: Console, *, verbose: bool) -> int:
+    """Run, refine, export, say what came of it; return the exit code."""
     source, second, outputs = work.source, work.second, work.outputs
     governor = _governor(work.stages, settings, console)
-    progress = ProgressSink(None if source.info.live else source.info.frames, console)
+    what = "tracking" if second is None else "first pass: tracking"
+    progress = ProgressSink(what, None if source.info.live else source.info.frames, console)
     control = Control()
+    refined: Summary | None = None
     finished = False
     try:
         with _interrupts(control):
@@ -375,12 +425,18 @@ def _carry_out(work: _Work, settings: Settings, console: Console) -> int:
         for note in source.notes:
             console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
         console.print(summary(report))
-        if second is not None and report.frames and not control.cancelled and not _refine(second, report.frames, console):
-            return INTERRUPTED
+        if verbose:
+            console.print(stage_table(report))
+        if second is not None and report.frames and not control.cancelled:
+            refined = _refine(second, report.frames, console)
+            if refined is None:
+                return INTERRUPTED
         for when, what in governor.log:
             console.print(f"at {when:.1f} s: {escape(what)}")
-        if outputs.export_dir is not None and outputs.save is not None and report.frames:
-            _export(outputs.save, outputs.export, outputs.export_dir, settings, outputs.overwrite, console)
+        if report.frames and (second is None or refined is not None):
+            _say_found(work, settings, progress, refined, console)
+            if outputs.export_dir is not None and outputs.save is not None:
+                _export(outputs.save, outputs, settings, console)
         finished = not control.interrupted
     finally:
         if work.journal is not None:
@@ -389,7 +445,88 @@ def _carry_out(work: _Work, settings: Settings, console: Console) -> int:
             console.print(f"the causal results so far are in {escape(str(second.spool))}", soft_wrap=True)
     if report.ended_early is not None:
         raise report.ended_early
+    if report.frames and (refined is not None or second is None) and not control.interrupted:
+        _check_people(work, settings, refined, console)
     return INTERRUPTED if control.interrupted else 0
+
+
+def _say_found(work: _Work, settings: Settings, progress: ProgressSink, refined: Summary | None, console: Console) -> None:
+    """How many people there were, and which files were written."""
+    people = len(progress.found) if refined is None else refined.people
+    if people == 0 and not people_of(settings.track):  # else `_check_people` tells more
+        console.print("[bold yellow]nobody was found[/bold yellow]")
+    elif people and refined is None:
+        console.print(f"{people_count(people)} found")
+    outputs = work.outputs
+    for path in (outputs.save, outputs.out, outputs.screenshot):
+        if path is not None and str(path) != "-":
+            console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+
+
+def _check_people(work: _Work, settings: Settings, refined: Summary | None, console: Console) -> None:
+    """Say which numbers of people that were asked for nobody has. Raises InputError where that is all of them."""
+    asked = people_of(settings.track)
+    if refined is not None:
+        there = set(range(1, refined.everybody + 1))
+    else:
+        there = set().union(*(stage.seen for stage in work.stages if isinstance(stage, Follow)))
+    missing = sorted(asked - there)
+    if not missing:
+        return
+    who = (
+        f"there {'is' if len(there) == 1 else 'are'} {', '.join(map(str, sorted(there)))}" if there else "nobody was found at all"
+    )
+    said = f"nobody has the number {' or '.join(map(str, missing))}: {who}"
+    if len(missing) == len(asked):
+        raise InputError(f"--people {settings.track}: {said}; the outputs are without people")
+    if refined is None:  # whose summary says so
+        console.print(f"[yellow]note:[/yellow] {said}", soft_wrap=True)
+
+
+def _write_missing(source: InfoSource, networks: Networks, outputs: Outputs, console: Console) -> int:
+    """Write those outputs of a finished run that are not there, from its results; return the exit code."""
+    save, written = Path(str(outputs.save)), list[Path]()
+    if outputs.out is not None:
+        open_overlay(Path(outputs.out), source.info, overwrite=True)  # what is wrong with the name is said; nothing is touched
+    missing = replace(outputs, save=None, view=False, resume=False, export=(), export_dir=None)
+    if outputs.out is not None and Path(outputs.out).exists():
+        missing = replace(missing, out=None)
+    if outputs.screenshot is not None and outputs.screenshot.exists():
+        missing = replace(missing, screenshot=None)
+    try:
+        if (missing.out or missing.screenshot) and not _draw_again(source, networks, save, missing, console):
+            return INTERRUPTED
+    finally:
+        source.close()
+    written += [Path(path) for path in (missing.out, missing.screenshot) if path is not None]
+    for path in written:
+        console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+    if outputs.export_dir is not None:
+        written += _export(str(save), outputs, networks.settings, console, keep=True)
+    if not written:
+        console.print(f"{escape(str(save))} is finished: there is nothing left to do", soft_wrap=True)
+    return 0
+
+
+def _draw_again(source: InfoSource, networks: Networks, save: Path, missing: Outputs, console: Console) -> bool:
+    """Draw finished results; return whether all of them were. The drawn video has its name when it is whole: by that it is known."""
+    out = None if missing.out is None else Path(missing.out)
+    unfinished = None if out is None else out.with_name(f"{out.stem}.unfinished{out.suffix}")
+    header, records = read_results(save)
+    player, control = Player(save, header, records, source, paced=False), Control()
+    drawn = replace(missing, out=None if unfinished is None else str(unfinished), overwrite=True)
+    try:
+        sinks = [*make_sinks(drawn, networks, source.info, live=False), ProgressSink("drawing", source.info.frames, console)]
+        with _interrupts(control):
+            report = run(player, [player.attach], sinks, control=control)
+        if report.ended_early is not None:
+            raise report.ended_early
+        if out is not None and unfinished is not None and not control.interrupted:
+            os.replace(unfinished, out)
+    finally:
+        if unfinished is not None and unfinished.is_file():
+            unfinished.unlink()
+    return not control.interrupted
 
 
 def second_pass(
@@ -444,16 +581,17 @@ def _is_done(outputs: Outputs, name: str) -> bool:
     return begun is None
 
 
-def _refine(second: SecondPass, frames: int, console: Console) -> bool:
-    """The second pass; returns whether it was finished, not interrupted."""
+def _refine(second: SecondPass, frames: int, console: Console) -> Summary | None:
+    """The second pass; None where it was interrupted."""
     control, begin = Control(), time.monotonic()
+    passes = ProgressSink("second pass: refining", frames, console), ProgressSink("drawing", frames, console)
     try:
         with _interrupts(control):
-            refined = second.finish(control, ProgressSink(frames, console))
+            refined = second.finish(control, *passes)
     except Interrupted:
-        return False
+        return None
     console.print(f"{refined}; {time.monotonic() - begin:.1f} s", soft_wrap=True)
-    return True
+    return refined
 
 
 def _governor(stages: Sequence[Stage], settings: Settings, console: Console) -> GovernorSink:
@@ -462,12 +600,18 @@ def _governor(stages: Sequence[Stage], settings: Settings, console: Console) -> 
     return GovernorSink(governor, steps, processors(), lambda line: console.print(f"[yellow]note:[/yellow] {escape(line)}"))
 
 
-def _export(save: str, formats: Sequence[str], folder: Path, settings: Settings, overwrite: bool, console: Console) -> None:
+def _export(save: str, outputs: Outputs, settings: Settings, console: Console, *, keep: bool = False) -> list[Path]:
+    """Write the exports, but, with `keep`, those that are there; return what was written."""
+
     def note(line: str) -> None:
         console.print(f"[yellow]note:[/yellow] {escape(line)}", soft_wrap=True)
 
-    for path in export(Path(save), formats, folder, body_model=settings.body_model, overwrite=overwrite, note=note):
+    assert outputs.export_dir is not None
+    body, over = settings.body_model, outputs.overwrite
+    written = export(Path(save), outputs.export, outputs.export_dir, body_model=body, overwrite=over, keep=keep, note=note)
+    for path in written:
         console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+    return written
 
 
 def play(
@@ -479,8 +623,9 @@ def play(
     body_model: Path | None = None,
     screenshot: Path | None = None,
     overwrite: bool = False,
+    verbose: bool = False,
 ) -> int:
-    """What `rtpose replay` does; return the exit code. See `replay.replay`."""
+    """What `rtpose replay` does; return the exit code. verbose: with a table of the stages. See `replay.replay`."""
     console, control = Console(stderr=True, highlight=False), Control()
     with _interrupts(control):
         report = replay(
@@ -494,6 +639,11 @@ def play(
             control=control,
         )
     console.print(summary(report))
+    if verbose:
+        console.print(stage_table(report))
+    for path in (out, screenshot):
+        if path is not None and report.frames:
+            console.print(f"wrote {escape(str(path))}", soft_wrap=True)
     if report.ended_early is not None:
         raise report.ended_early
     return INTERRUPTED if control.interrupted else 0
@@ -614,23 +764,51 @@ def _interrupts(control: Control) -> Iterator[None]:
 
 
 def track(
-    source: str | int | Path, *, live: bool | None = None, sequence: bool = False, refine: bool = False, **settings: Any
+    source: str | int | Path,
+    *,
+    live: bool | None = None,
+    sequence: bool = False,
+    refine: bool = False,
+    settings: Settings | None = None,
+    **changes: Any,
 ) -> Iterator[Result]:
     """Yield a `Result` for every frame of the source, computed ahead of you on other threads.
 
-    source: what `rtpose SOURCE` takes, or a camera's number. live: None decides by the source. refine: of a video file, go through
-    it first, and then yield results that know the future. settings: fields of `Settings`. Leaving the loop ends the run.
-    Raises InputError at the first `next`, StageError or EndedEarly after the last good result.
+    source: what `rtpose SOURCE` takes, or a camera's number. live: None decides by the source. sequence: pictures follow each other.
+    refine: of a video file, go through it first, and then yield results that know the future. Leaving the loop ends the run.
+
+    settings: see `Settings`; each of its fields may also be given by itself: `track("match.mp4", track="main", tiles="3x2")`.
+    target_fps and max_latency are for the command: here nothing is done less well, late frames are dropped.
+
+    Raises InputError at once for a setting that cannot be, at the first `next` for a source that cannot be read; StageError or
+    EndedEarly after the last good result.
     """
-    if refine:
-        yield from _track_refined(lambda: open_source(str(source), sequence=sequence), live, Settings(**settings))
-        return
-    opened = open_source(str(source), sequence=sequence)
+    chosen = changed(settings or Settings(), changes)
+    reopen = partial(open_source, source if isinstance(source, int) else str(source), sequence=sequence)
+    return _track_refined(reopen, live, sequence, chosen) if refine else _track(reopen, live, sequence, chosen)
+
+
+def _signature() -> inspect.Signature:
+    """That of `track` as `help` and notebooks show it: with every field of `Settings`."""
+    own = inspect.signature(track)
+    by_name = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(Settings)
+        if field.name not in ("target_fps", "max_latency")
+    ]
+    return own.replace(parameters=[*list(own.parameters.values())[:-1], *by_name])
+
+
+track.__signature__ = _signature()  # type: ignore[attr-defined]
+
+
+def _track(reopen: Callable[[], InfoSource], live: bool | None, sequence: bool, chosen: Settings) -> Iterator[Result]:
+    opened = reopen()
     feed: Channel[Result] = Channel(2)
     control = Control()
     ended: list[BaseException | Report] = []
     try:
-        chosen = Settings(**settings)
+        check_use(chosen, opened.info, live=opened.info.live if live is None else live, sequence=sequence)
         opened, live = _paced(opened, live)
         stages = make_stages(Networks(chosen, opened.info), opened.info)
     except BaseException:
@@ -664,11 +842,12 @@ def track(
         raise outcome.ended_early
 
 
-def _track_refined(reopen: Callable[[], InfoSource], live: bool | None, settings: Settings) -> Iterator[Result]:
+def _track_refined(reopen: Callable[[], InfoSource], live: bool | None, sequence: bool, settings: Settings) -> Iterator[Result]:
     source = reopen()
     if live or not _is_file(source.info) or settings.lifter == "hmr":
         source.close()
         raise InputError(f"{source.name} cannot be refined: only results of a video file, not live, without hmr")
+    check_use(settings, source.info, live=False, sequence=sequence)
     networks = Networks(settings, source.info)
     second = second_pass(Outputs(), networks, source.info, reopen)
     try:

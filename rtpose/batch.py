@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from glob import escape as escape_glob
 from glob import has_magic
 from pathlib import Path
 
@@ -26,6 +27,29 @@ from .source import files_like
 
 BROKEN_OFF = "interrupted"
 """What went wrong with a file whose run was told to stop."""
+VIDEOS = frozenset(
+    (
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".flv",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".ogv",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+    )
+)
+"""By these endings the videos of a folder are known."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +59,8 @@ class Job:
     file: Path
     settings: Settings
     outputs: Outputs
-    causal: bool
+    causal: bool = False
+    part: tuple[float, float | None] = (0.0, None)
 
     def again(self) -> Job:
         """The same after a worker died over it: it goes on from what that one left, unless old files are to be replaced."""
@@ -61,6 +86,8 @@ def batch(
     arrays: bool = False,
     overlay: bool = False,
     causal: bool = False,
+    part: tuple[float, float | None] = (0.0, None),
+    export: Sequence[str] = (),
     overwrite: bool = False,
     resume: bool = False,
     ray: bool = False,
@@ -68,9 +95,12 @@ def batch(
 ) -> int:
     """Run every file into `folder` (made if need be), under its own name; print a table; return 0 if all went well, else 1.
 
-    files: also globs. arrays: .npz in place of JSON Lines. overlay: the drawn video, too. ray: on a Ray cluster, see `cluster.spread`, with
-    its address. The others as for `app.process`. Raises InputError for two files of one name, a glob that matches none, a folder that
-    cannot be written, and where there is no cluster.
+    files: also globs, and folders, of which all videos are taken. arrays: .npz in place of JSON Lines. overlay: the drawn video, too.
+    part: where to begin and to end in each file, seconds. export: formats, each file's into a folder of its name in `folder`. ray: on
+    a Ray cluster, see `cluster.spread`, with its address. The others as for `app.process`.
+
+    Raises InputError for two files of one name, a glob or a folder without any, a folder that cannot be written, and where there is
+    no cluster.
     """
     if address is not None and not ray:
         raise InputError("--address is that of a Ray cluster: say --on ray, too")
@@ -79,8 +109,16 @@ def batch(
     jobs = []
     for file in files:
         save = folder / f"{file.stem}.{'npz' if arrays else 'jsonl'}"
-        out = str(folder / f"{file.stem}.mp4") if overlay else None
-        jobs.append(Job(file, settings, Outputs(out=out, save=str(save), view=False, overwrite=overwrite, resume=resume), causal))
+        outputs = Outputs(
+            out=str(folder / f"{file.stem}.mp4") if overlay else None,
+            save=str(save),
+            view=False,
+            overwrite=overwrite,
+            resume=resume,
+            export=tuple(export),
+            export_dir=folder / file.stem if export else None,
+        )
+        jobs.append(Job(file, settings, outputs, causal, part))
     console = Console(stderr=True, highlight=False)
     outcomes: list[Outcome] = []
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -106,7 +144,14 @@ def batch(
 
 
 def _named(file: Path) -> list[Path]:
-    """The file, or those that it matches: a shell hands a glob on as it is where it stands in quotes or nothing matches."""
+    """The file, or the videos of a folder, or what a glob matches: a shell hands a glob on as it is where it stands in quotes or nothing
+    matches."""
+    if os.path.isdir(file):
+        inside = files_like(os.path.join(escape_glob(str(file)), "*")) if os.listdir(file) else []
+        found = [path for path in inside if path.suffix.lower() in VIDEOS and path.is_file()]
+        if not found:
+            raise InputError(f"{file} holds no videos (looked for {' '.join(sorted(VIDEOS))})")
+        return found
     return files_like(str(file)) if has_magic(str(file)) and not os.path.exists(file) else [file]
 
 
@@ -151,7 +196,9 @@ def track_file(job: Job) -> Outcome:
     """Run one file."""
     save, begin = Path(str(job.outputs.save)), time.monotonic()
     try:
-        code = process(str(job.file), job.settings, job.outputs, causal=job.causal, console=Console(quiet=True))
+        start, end = job.part
+        console = Console(quiet=True)
+        code = process(str(job.file), job.settings, job.outputs, causal=job.causal, start=start, end=end, console=console)
         wrong = BROKEN_OFF if code == INTERRUPTED else ""
     except RtposeError as error:
         wrong = " ".join(str(error).split())

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
-from .errors import INTERRUPTED, RtposeError
+from .errors import INTERRUPTED, InputError, RtposeError
 from .settings import Outputs, Settings
 from .train import HMR_STEPS, LIFTER_STEPS
 
@@ -53,6 +54,162 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """What a run over a file can be told that is no field of `Settings`: which part of it, how, and what happens to files of earlier runs.
+
+    Every option of runs is defined once: here, in `SettingsOptions`, or, where `batch` does not have it, in `track`.
+    """
+
+    start: Annotated[
+        str | None, Parameter(group=INPUT, help="Begin so far into a video file: seconds, or h:mm:ss. Frames keep their times.")
+    ] = None
+    end: Annotated[str | None, Parameter(group=INPUT, help="End so far into it.")] = None
+    causal: Annotated[
+        bool,
+        Parameter(
+            group=INPUT,
+            help="Of a video file, keep what is known at each frame. By default it is gone through again and refined: smooth"
+            " without lag, gaps bridged, one shape a person.",
+        ),
+    ] = False
+    overwrite: Annotated[bool, Parameter(group=OUTPUT, help="Replace output files that exist.")] = False
+    resume: Annotated[
+        bool,
+        Parameter(
+            group=OUTPUT,
+            help="Go on with a run over a video file that was cut off, as if it had not been; of one that was finished, write the"
+            " outputs that are not there yet.",
+        ),
+    ] = False
+    export: Annotated[
+        list[Format] | None,
+        Parameter(
+            group=OUTPUT,
+            consume_multiple=True,
+            help="At the end, write the results for other programs into --out-dir: one format or more, as rtpose export does.",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.overwrite and self.resume:
+            raise InputError("--resume keeps what an earlier run wrote, and --overwrite replaces it: give one of them")
+
+    def part(self) -> tuple[float, float | None]:
+        """Where to begin and to end, seconds."""
+        from .source import seconds_of
+
+        return 0.0 if self.start is None else seconds_of(self.start), None if self.end is None else seconds_of(self.end)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SettingsOptions:
+    """The options that become a `Settings`: each, but for the preset, has the name of its field there."""
+
+    preset: Annotated[
+        Literal["paper"] | None,
+        Parameter(
+            group=NETWORKS,
+            help="The paper's own: your YOLOv3 (see models import-darknet), PoseNet, its regression of ankles, HMR with your --checkpoint.",
+        ),
+    ] = None
+    detector: Annotated[str | None, Parameter(group=NETWORKS, help=f"What finds people; by default {Settings.detector}.")] = None
+    keypoints: Annotated[
+        str | None,
+        Parameter(group=NETWORKS, help=f"What finds their joints: movenet-thunder, posenet; by default {Settings.keypoints}."),
+    ] = None
+    ankles: Annotated[
+        str | None, Parameter(group=NETWORKS, help=f"What corrects ankles: default, paper, none; by default {Settings.ankles}.")
+    ] = None
+    min_pose_score: Annotated[
+        float, Parameter(group=NETWORKS, help="Leave out people whose keypoints have less confidence, on average.")
+    ] = Settings.min_pose_score
+    min_keypoint_score: Annotated[float, Parameter(group=NETWORKS, help="Leave out keypoints of less confidence.")] = (
+        Settings.min_keypoint_score
+    )
+    lifter: Annotated[
+        str | None,
+        Parameter(
+            group=NETWORKS,
+            help=f"What makes bodies: lifter (from joints), hmr (from the picture), none; by default {Settings.lifter}.",
+        ),
+    ] = None
+    checkpoint: Annotated[Path | None, Parameter(group=NETWORKS, help="For hmr: a checkpoint of SPIN's HMR (.pt).")] = None
+    lifter_every: Annotated[
+        int, Parameter(group=SPEED, help="For hmr: look at a person in every so-many-th frame, and follow the joints between.")
+    ] = Settings.lifter_every
+    backend: Annotated[
+        str, Parameter(group=NETWORKS, help="What runs the networks: auto, openvino, onnxruntime, tensorrt, tensorrt_rtx.")
+    ] = "auto"
+    precision: Annotated[
+        str,
+        Parameter(
+            group=NETWORKS,
+            help="auto, f32, bf16, int8 (the keypoint network, at .002 of AR; the detector as auto), or f16 on a GPU. auto is bf16 where"
+            " the processor computes it natively, int8 there for people who are followed, for hmr f32.",
+        ),
+    ] = "auto"
+    track: Annotated[
+        str,
+        Parameter(
+            name=("--people", "--track"),
+            group=WHO,
+            help="Who is in the outputs: all, main (who takes part most over the whole file: players, not spectators), or numbers of"
+            " people as an earlier run gave them: 1,4.",
+        ),
+    ] = Settings.track
+    region: Annotated[
+        str | None,
+        Parameter(
+            group=WHO,
+            allow_leading_hyphen=True,
+            help="Look for people only there: X0,Y0,X1,Y1 in px of the picture, or percentages such as 0%,20%,100%,100%.",
+        ),
+    ] = None
+    tiles: Annotated[
+        str,
+        Parameter(
+            group=WHO,
+            help="Look for small people in overlapping parts of the picture, too: auto, how many, or columns and rows such as 3x2.",
+        ),
+    ] = Settings.tiles
+    focal: Annotated[float | None, Parameter(group=BODIES, help="The camera's focal length in px.")] = None
+    fov: Annotated[float | None, Parameter(group=BODIES, help="Its field of view across the longer side, degrees.")] = None
+    calibration: Annotated[Path | None, Parameter(group=BODIES, help="A calibration file (JSON, or OpenCV's or ROS's YAML).")] = (
+        None
+    )
+    body_model: Annotated[
+        Path | None, Parameter(group=BODIES, help="An SMPL file of yours in place of the bundled body; hmr needs one.")
+    ] = None
+    threads: Annotated[int, Parameter(group=SPEED, help="Threads for all networks together; 0 takes every processor.")] = 0
+    detect_every: Annotated[
+        int | None,
+        Parameter(
+            group=SPEED,
+            help="Look for new people in every so-many-th frame; by default five times a second, less often while nothing else moves.",
+        ),
+    ] = None
+    keypoints_every: Annotated[
+        int, Parameter(group=SPEED, help="Look at the people themselves in every so-many-th frame, and predict them between.")
+    ] = Settings.keypoints_every
+    max_people: Annotated[int, Parameter(group=SPEED, help="Follow so many people at most.")] = Settings.max_people
+
+    def settings(self, **more: Any) -> Settings:
+        """The settings that were chosen. more: other fields."""
+        chosen = {option.name: getattr(self, option.name) for option in fields(self) if option.name != "preset"} | more
+        networks = {task: chosen.pop(task) for task in ("detector", "keypoints", "ankles", "lifter")}
+        networks = {task: name for task, name in networks.items() if name is not None}
+        if self.preset is not None:
+            from .app import with_preset
+
+            networks = with_preset(self.preset, networks, checkpoint=self.checkpoint)
+            if "lifter" not in networks:
+                _note("bodies come from the default lifter: there is no HMR checkpoint")
+        return Settings(**networks, **chosen)
+
+
 @app.default
 def track(
     source: Annotated[
@@ -78,18 +235,6 @@ def track(
     sequence: Annotated[
         bool, Parameter(group=INPUT, help="The pictures are frames of one scene, not independent of each other.")
     ] = False,
-    start: Annotated[
-        str | None, Parameter(group=INPUT, help="Begin so far into a video file: seconds, or h:mm:ss. Frames keep their times.")
-    ] = None,
-    end: Annotated[str | None, Parameter(group=INPUT, help="End so far into it.")] = None,
-    causal: Annotated[
-        bool,
-        Parameter(
-            group=INPUT,
-            help="Of a video file, keep what is known at each frame. By default it is gone through again and refined: smooth"
-            " without lag, gaps bridged, one shape a person.",
-        ),
-    ] = False,
     out: Annotated[
         str | None, Parameter(group=OUTPUT, help="Write the frames with people drawn in: a video file, or a folder for pictures.")
     ] = None,
@@ -105,173 +250,52 @@ def track(
         bool | None,
         Parameter(negative="--no-view", group=OUTPUT, help="Show a window. On for live sources where there is a display."),
     ] = None,
-    overwrite: Annotated[bool, Parameter(group=OUTPUT, help="Replace output files that exist.")] = False,
-    resume: Annotated[
-        bool,
-        Parameter(
-            group=OUTPUT,
-            help="Go on with a run over a video file that was cut off, as if it had not been; after one that was finished, do nothing.",
-        ),
-    ] = False,
     screenshot: Annotated[
         Path | None, Parameter(group=OUTPUT, help="Write the last view of the bodies as a picture; needs no display.")
-    ] = None,
-    export: Annotated[
-        list[Format] | None,
-        Parameter(
-            group=OUTPUT,
-            consume_multiple=True,
-            help="At the end, write the results for other programs into --out-dir: one format or more, as rtpose export does.",
-        ),
     ] = None,
     out_dir: Annotated[
         Path | None, Parameter(group=OUTPUT, help="The folder for --export; without --save it gets the results file, too.")
     ] = None,
-    preset: Annotated[
-        Literal["paper"] | None,
-        Parameter(
-            group=NETWORKS,
-            help="The paper's own: your YOLOv3 (see models import-darknet), PoseNet, its regression of ankles, HMR with your --checkpoint.",
-        ),
-    ] = None,
-    detector: Annotated[str | None, Parameter(group=NETWORKS, help=f"What finds people; by default {Settings.detector}.")] = None,
-    keypoints: Annotated[
-        str | None,
-        Parameter(group=NETWORKS, help=f"What finds their joints: movenet-thunder, posenet; by default {Settings.keypoints}."),
-    ] = None,
-    ankles: Annotated[
-        str | None, Parameter(group=NETWORKS, help=f"What corrects ankles: default, paper, none; by default {Settings.ankles}.")
-    ] = None,
-    min_pose_score: Annotated[
-        float, Parameter(group=NETWORKS, help="Leave out people whose keypoints have less confidence, on average.")
-    ] = Settings.min_pose_score,
-    min_keypoint_score: Annotated[
-        float, Parameter(group=NETWORKS, help="Leave out keypoints of less confidence.")
-    ] = Settings.min_keypoint_score,
-    lifter: Annotated[
-        str | None,
-        Parameter(
-            group=NETWORKS,
-            help=f"What makes bodies: lifter (from joints), hmr (from the picture), none; by default {Settings.lifter}.",
-        ),
-    ] = None,
-    checkpoint: Annotated[Path | None, Parameter(group=NETWORKS, help="For hmr: a checkpoint of SPIN's HMR (.pt).")] = None,
-    lifter_every: Annotated[
-        int, Parameter(group=SPEED, help="For hmr: look at a person in every so-many-th frame, and follow the joints between.")
-    ] = Settings.lifter_every,
-    backend: Annotated[
-        str, Parameter(group=NETWORKS, help="What runs the networks: auto, openvino, onnxruntime, tensorrt, tensorrt_rtx.")
-    ] = "auto",
-    precision: Annotated[
-        str,
-        Parameter(
-            group=NETWORKS,
-            help="auto, f32, bf16, int8 (the keypoint network, at .002 of AR; the detector as auto), or f16 on a GPU. auto is bf16 where"
-            " the processor computes it natively, int8 there for people who are followed, for hmr f32.",
-        ),
-    ] = "auto",
-    track: Annotated[
-        str,
-        Parameter(
-            group=WHO,
-            help="Who is in the outputs: all, main (who takes part most over the whole file: players, not spectators), or numbers of"
-            " people as an earlier run gave them: 1,4.",
-        ),
-    ] = Settings.track,
-    region: Annotated[
-        str | None,
-        Parameter(
-            group=WHO,
-            allow_leading_hyphen=True,
-            help="Look for people only there: X0,Y0,X1,Y1 in px of the picture, or percentages such as 0%,20%,100%,100%.",
-        ),
-    ] = None,
-    tiles: Annotated[
-        str,
-        Parameter(
-            group=WHO,
-            help="Look for small people in overlapping parts of the picture, too: auto, how many, or columns and rows such as 3x2.",
-        ),
-    ] = Settings.tiles,
-    focal: Annotated[float | None, Parameter(group=BODIES, help="The camera's focal length in px.")] = None,
-    fov: Annotated[float | None, Parameter(group=BODIES, help="Its field of view across the longer side, degrees.")] = None,
-    calibration: Annotated[
-        Path | None, Parameter(group=BODIES, help="A calibration file (JSON, or OpenCV's or ROS's YAML).")
-    ] = None,
-    body_model: Annotated[
-        Path | None, Parameter(group=BODIES, help="An SMPL file of yours in place of the bundled body; hmr needs one.")
-    ] = None,
-    threads: Annotated[int, Parameter(group=SPEED, help="Threads for all networks together; 0 takes every processor.")] = 0,
-    detect_every: Annotated[
-        int | None,
-        Parameter(
-            group=SPEED,
-            help="Look for new people in every so-many-th frame; by default five times a second, less often while nothing else moves.",
-        ),
-    ] = None,
-    keypoints_every: Annotated[
-        int, Parameter(group=SPEED, help="Look at the people themselves in every so-many-th frame, and predict them between.")
-    ] = Settings.keypoints_every,
-    max_people: Annotated[int, Parameter(group=SPEED, help="Follow so many people at most.")] = Settings.max_people,
+    verbose: Annotated[
+        bool, Parameter(group=OUTPUT, help="At the end, show what each stage did: calls, times, waiting, latency.")
+    ] = False,
     target_fps: Annotated[
         float, Parameter(group=SPEED, help="Live: with fewer results a second, though more frames come, do less, step by step.")
     ] = Settings.target_fps,
     max_latency: Annotated[float, Parameter(group=SPEED, help="Live: the same where results are older than so many ms.")] = 1e3
     * Settings.max_latency,
+    files: FileOptions = FileOptions(),
+    options: SettingsOptions = SettingsOptions(),
 ) -> int:
     """Track the people of SOURCE."""
-    from .app import process, with_preset
-    from .source import seconds_of
+    from .app import process
 
-    named = {"detector": detector, "keypoints": keypoints, "ankles": ankles, "lifter": lifter}
-    networks = {task: name for task, name in named.items() if name is not None}
-    if preset is not None:
-        networks = with_preset(preset, networks, checkpoint=checkpoint)
-    if preset == "paper" and "lifter" not in networks:
-        _say("[yellow]note:[/yellow] bodies come from the default lifter: there is no HMR checkpoint")
-    settings = Settings(
-        **networks,
-        checkpoint=checkpoint,
-        lifter_every=lifter_every,
-        min_pose_score=min_pose_score,
-        min_keypoint_score=min_keypoint_score,
-        backend=backend,
-        precision=precision,
-        threads=threads,
-        detect_every=detect_every,
-        keypoints_every=keypoints_every,
-        max_people=max_people,
-        track=track,
-        region=region,
-        tiles=tiles,
-        focal=focal,
-        fov=fov,
-        calibration=calibration,
-        body_model=body_model,
-        target_fps=target_fps,
-        max_latency=max_latency / 1e3,
-    )
+    settings = options.settings(target_fps=target_fps, max_latency=max_latency / 1e3)
     if (source is None) == (camera is None):
         raise CycloptsError(msg="say what to track: a SOURCE or --camera N, not both (rtpose --help)")
+    if camera is not None and camera < 0:
+        raise InputError(f"--camera {camera}: cameras are numbered from 0 (rtpose doctor lists them)")
     outputs = Outputs(
         out=out,
         save=save,
         view=view,
         screenshot=screenshot,
-        overwrite=overwrite,
-        resume=resume,
-        export=tuple(export or ()),
+        overwrite=files.overwrite,
+        resume=files.resume,
+        export=tuple(files.export or ()),
         export_dir=out_dir,
     )
+    start, end = files.part()
     return process(
         source if source is not None else str(camera),
         settings,
         outputs,
         live=live,
         sequence=sequence,
-        causal=causal,
-        start=0.0 if start is None else seconds_of(start),
-        end=None if end is None else seconds_of(end),
+        causal=files.causal,
+        start=start,
+        end=end,
+        verbose=verbose,
     )
 
 
@@ -281,70 +305,42 @@ def batch(
     out_dir: Path,
     arrays: bool = False,
     overlay: bool = False,
-    causal: bool = False,
-    lifter: Literal["lifter", "none"] = "lifter",
-    track: str = Settings.track,
-    region: str | None = None,
-    tiles: str = Settings.tiles,
-    backend: str = "auto",
-    precision: str = "auto",
-    threads: int = 0,
-    overwrite: bool = False,
-    resume: bool = False,
     on: Literal["ray"] | None = None,
     address: str | None = None,
+    file_options: FileOptions = FileOptions(),
+    options: SettingsOptions = SettingsOptions(),
 ) -> int:
     """Track the people of many video files; a file that fails is reported and does not stop the rest.
 
     Parameters
     ----------
     files
-        The video files, or globs of them.
+        The video files, globs of them, or folders, of which all videos are taken.
     out_dir
-        The folder for the results, each under its file's name.
+        The folder for the results, each under its file's name; what --export writes goes into a folder of that name in it.
     arrays
         Write .npz in place of .jsonl.
     overlay
         Write the drawn videos, too.
-    causal
-        Keep what is known at each frame in place of refining.
-    lifter
-        What turns joints into bodies: lifter, none.
-    track
-        Who is in the outputs: all, main, or numbers of people.
-    region
-        Look for people only there: X0,Y0,X1,Y1 in px or percentages.
-    tiles
-        Look for small people in parts of the picture, too: auto, how many, or 3x2.
-    backend
-        What runs the networks.
-    precision
-        auto, f32, bf16, int8 or f16.
-    threads
-        Threads for all networks together; 0 takes every processor. On a cluster each file takes so many processors.
-    overwrite
-        Replace output files that exist.
-    resume
-        Leave files that are finished, and go on with one that was cut off.
     on
-        ray: a task a file on a Ray cluster, whose machines see the same files; needs the extra 'cluster'.
+        ray: a task a file on a Ray cluster, whose machines see the same files; needs the extra 'cluster'. Each file takes --threads
+        processors there.
     address
         The cluster's HOST:PORT; by default what RAY_ADDRESS says, else one is started on this machine.
     """
     from .batch import batch as run
 
-    settings = Settings(
-        lifter=lifter, track=track, region=region, tiles=tiles, backend=backend, precision=precision, threads=threads
-    )
     return run(
         files,
         out_dir,
-        settings,
+        options.settings(),
         arrays=arrays,
         overlay=overlay,
-        causal=causal,
-        overwrite=overwrite,
-        resume=resume,
+        causal=file_options.causal,
+        part=file_options.part(),
+        export=file_options.export or (),
+        overwrite=file_options.overwrite,
+        resume=file_options.resume,
         ray=on == "ray",
         address=address,
     )
@@ -361,6 +357,7 @@ def replay(
     body_model: Path | None = None,
     screenshot: Path | None = None,
     overwrite: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Show saved results (.jsonl, .npz) in the viewer, or draw them into their video again.
 
@@ -380,10 +377,14 @@ def replay(
         Write the last view as a picture; needs no display.
     overwrite
         Replace output files that exist.
+    verbose
+        At the end, show what each stage did.
     """
     from .app import play
 
-    return play(file, video=video, out=out, view=view, body_model=body_model, screenshot=screenshot, overwrite=overwrite)
+    return play(
+        file, video=video, out=out, view=view, body_model=body_model, screenshot=screenshot, overwrite=overwrite, verbose=verbose
+    )
 
 
 @app.command(name="export")
@@ -877,10 +878,22 @@ for _name in app:
     app[_name].help_epilogue = ""  # the examples are of runs, not of the other commands
 
 
+def _unused(error: UnusedCliTokensError) -> str:
+    """What to say of words that no command takes."""
+    words = " ".join(error.unused_tokens or ())
+    if error.command_chain:
+        command = " ".join(error.command_chain)
+        return f"rtpose {command} has no use for {words} (rtpose {command} --help)"
+    return f"a run takes one source, not also {words}: rtpose batch FILES... --out-dir DIR takes many (a glob of pictures stands in quotes)"
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
         code = app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
+    except UnusedCliTokensError as error:
+        _say(f"[red]rtpose:[/red] {escape(_unused(error))}")
+        code = 2
     except CycloptsError as error:
         _say(f"[red]rtpose:[/red] {escape(' '.join(str(error).split()))}")
         code = 2

@@ -51,8 +51,10 @@ def replay(
     lifted = None if header.joints3d_names is None else Lifted(fitted_body(file, header, body_model), cameras(header))
     if view is None:
         view = out is None and (screenshot is None or display())
+    if not view and out is None and screenshot is None:
+        raise InputError("--no-view leaves nothing to do: give --out VIDEO or --screenshot PICTURE")
     if view:
-        check_display()
+        check_display("say --out VIDEO to draw into a video, or --screenshot PICTURE for the last view")
     for _ in records if out is not None else ():  # what is wrong in one of them is said before an old video is replaced
         pass
     pictures = open_pictures(file, header, video)

@@ -1,4 +1,4 @@
-"""Where people are looked for, and who is followed: what `--region`, `--tiles` and `--track` mean."""
+"""Where people are looked for, and who is followed: what `--region`, `--tiles` and `--people` mean."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ FINE = 1280
 """px: the most that `--tiles auto` lets a side of a tile have."""
 MOST = 64
 """Tiles of a picture."""
+SMALLEST = 32
+"""px: in a region or a tile whose sides are shorter, nobody is found."""
 
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)(%?)")
 
 
 def people_of(track: str) -> frozenset[int]:
-    """The numbers that `--track` names: none in `all` and `main`. Raises InputError for what is neither."""
+    """The numbers that `--people` names: none in `all` and `main`. Raises InputError for what is neither."""
     if track in ("all", "main"):
         return frozenset()
     parts = [part.strip() for part in track.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise InputError(f"--track {track}: give all, main, or the numbers of people, such as 1,4")
+        raise InputError(f"--people {track}: give all, main, or the numbers of people, such as 1,4")
     return frozenset(map(int, parts))
 
 
@@ -37,6 +39,9 @@ def check_region(region: str) -> list[tuple[float, bool]]:
     found = [(float(part[1]), part[2] == "%") for part in parts if part]
     if len(parts) != 4 or len(found) != 4:
         raise InputError(f"--region {region}: give four numbers X0,Y0,X1,Y1, in px or as percentages (0%,20%,100%,100%)")
+    if all(0 <= value <= 1 and not share for value, share in found):
+        percentages = ",".join(f"{100 * value:g}%" for value, _ in found)
+        raise InputError(f"--region {region} would be a single px: percentages are written {percentages}")
     return found
 
 
@@ -54,6 +59,21 @@ def region_of(region: str | None, width: int, height: int) -> Rect:
     if x0 >= x1 or y0 >= y1:
         raise InputError(f"--region {region} is empty: X0 has to be less than X1, and Y0 less than Y1")
     return x0, y0, x1, y1
+
+
+def check_scope(region: str | None, tiles: str, width: int, height: int) -> None:
+    """Raise InputError where nobody could be found in the region of a picture of this size, or in its tiles."""
+    x0, y0, x1, y1 = region_of(region, width, height)
+    small = min(x1 - x0, y1 - y0)
+    if region is not None and small < min(SMALLEST, width, height):
+        raise InputError(
+            f"--region {region} has {x1 - x0}x{y1 - y0} px, in which nobody can be found: give {SMALLEST} px or more"
+        )
+    if check_tiles(tiles) in ((0, 0), (1, 0), (1, 1)):
+        return
+    columns, rows = grid_of(tiles, x1 - x0, y1 - y0)
+    if (x1 - x0) / columns < SMALLEST or (y1 - y0) / rows < SMALLEST:
+        raise InputError(f"--tiles {tiles} would have {(x1 - x0) // columns}x{(y1 - y0) // rows} px: give fewer, or auto")
 
 
 def check_tiles(tiles: str) -> tuple[int, int]:

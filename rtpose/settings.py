@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError
 from .scope import check_region, check_tiles, people_of
@@ -63,6 +66,14 @@ class Settings:
             raise InputError("--lifter hmr needs files of yours: --checkpoint FILE (SPIN's) and --body-model FILE (SMPL's)")
         if not hmr and (self.checkpoint is not None or self.lifter_every != 1):
             raise InputError(f"--checkpoint and --lifter-every go with --lifter hmr, not with --lifter {self.lifter}")
+        for option, given in (
+            ("--focal", self.focal),
+            ("--fov", self.fov),
+            ("--calibration", self.calibration),
+            ("--body-model", self.body_model),
+        ):
+            if given is not None and self.lifter == "none":
+                raise InputError(f"{option} is for bodies, and --lifter none makes none: leave one of them out")
         if self.target_fps <= 0:
             raise InputError(f"--target-fps {self.target_fps:g}: give more than 0")
         if self.max_latency <= 0:
@@ -76,6 +87,17 @@ class Settings:
         for option, score in (("--min-pose-score", self.min_pose_score), ("--min-keypoint-score", self.min_keypoint_score)):
             if not 0 <= score <= 1:
                 raise InputError(f"{option} {score:g}: give a confidence from 0 to 1")
+
+
+def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """The settings with other values for the fields that `changes` names. Raises InputError for what is no field, or no value of one."""
+    names = [field.name for field in fields(Settings)]
+    for name in changes:
+        if name not in names:
+            close = get_close_matches(name, names, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+            raise InputError(f"unknown setting {name}: {hint}")
+    return replace(settings, **changes)
 
 
 @dataclass(frozen=True)

@@ -473,6 +473,8 @@ class FileSource:
             self.notes += video.notes()
             if clock.mended:
                 self.notes.append(f"time stamps mended because they were missing or did not increase: {clock.mended}")
+        if past and wanted == 0:
+            raise InputError(f"no frame of {self.name} lies between --start {self._start:g} s and --end {self._end:g} s")
         if self._closed or past:
             return
         where = f"after {index} frames, at {clock.seconds(clock.last or 0):.3f} s"

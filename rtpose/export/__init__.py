@@ -34,12 +34,14 @@ def export(
     rate: float | None = None,
     body_model: Path | None = None,
     overwrite: bool = False,
+    keep: bool = False,
     note: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Write the results in `path` into `folder` (made if it is not there), in each of the formats; return the files.
 
     ids: whom; by default everybody. rate: frames a second of BVH and TRC; by default the run's median. body_model: the SMPL file
-    that was fitted. note: called with what is worth knowing, a line each. Each file appears when it is whole.
+    that was fitted. keep: leave files that are there as they are. note: called with what is worth knowing, a line each. Each file
+    appears when it is whole.
 
     Raises InputError, before anything is written, for what cannot be; EndedEarly, at the end, where the results break off.
     """
@@ -47,6 +49,8 @@ def export(
     run = read_run(path)
     jobs = [(folder / name, write) for name, write in _jobs(run, formats, ids, rate or run.rate, body_model, note)]
     make_folder(folder)
+    if keep:
+        jobs = [(target, write) for target, write in jobs if not target.exists()]
     for target, _ in jobs:
         check_output(target, (target.suffix,), overwrite=overwrite, source=path)
     for target, write in jobs:

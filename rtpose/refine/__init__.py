@@ -36,11 +36,12 @@ MARGIN = 2.0
 
 @dataclass
 class Summary:
-    """What refining did. joined: pieces that were found to be of somebody known; bridged: people and frames that were predicted;
-    missing: people who were to be followed and are not there."""
+    """What refining did. people: who are in the results; everybody: who would be if all were followed. joined: pieces that were found to be
+    of somebody known; bridged: people and frames that were predicted; missing: people who were to be followed and are not there."""
 
     frames: int = 0
     people: int = 0
+    everybody: int = 0
     shots: int = 1
     joined: int = 0
     bridged: int = 0
@@ -117,12 +118,14 @@ def refine(
     network: Network | None = None,
     track: str = "all",
     stopped: Callable[[], bool] = lambda: False,
+    advance: Callable[[int], None] = lambda frames: None,
 ) -> Summary:
     """Refine what `SpoolSink` wrote into `out` (JSON Lines, mode "refined"), which appears when it is whole.
 
     lifted, network: what the bodies were fitted with; needed where there are bodies. track: who is followed, see `Settings`; who is has the
     same number, whoever else is left out. Raises InputError for a spool that is none,
-    RtposeError where `out` cannot be written, Interrupted soon after `stopped` says so. The spool stays.
+    RtposeError where `out` cannot be written, Interrupted soon after `stopped` says so. advance: called with how many more
+    frames are done. The spool stays.
     """
     header, records = read_results(spool)
     bodies = None
@@ -135,6 +138,7 @@ def refine(
     window = WindowRefiner(cast.name, cast.shapes, (header.width, header.height), camera, bodies)
     summary = Summary(shots=len(cast.cuts) + 1, joined=cast.pieces - cast.people)
     summary.missing = sorted(who for who in cast.followed if who > cast.people)
+    summary.everybody = cast.people
     summary.people = len(cast.followed) - len(summary.missing)
     unfinished = out.with_name(out.name + ".unfinished")
     try:
@@ -147,6 +151,7 @@ def refine(
                     target.write(json_line(frame_record(record) | ({"cut": True} if record.frame in cast.cuts else {})))
                     summary.frames += 1
                     summary.bridged += int((record.people.status == Status.PREDICTED).all(1).sum())
+                    advance(1)
         os.replace(unfinished, out)
     except OSError as error:
         raise RtposeError(f"cannot write {out}: {error.strerror}; the causal results are kept in {spool}") from None

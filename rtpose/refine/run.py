@@ -16,6 +16,7 @@ from ..replay import Player
 from ..settings import Outputs
 from ..sinks import check_output
 from ..sinks.data import ENDINGS, SPOOL, Provenance, read_results, save_arrays
+from ..sinks.progress import ProgressSink
 from ..sinks.spool import SpoolSink
 from ..sinks.video import open_overlay
 from ..source import InfoSource, SourceInfo
@@ -63,12 +64,17 @@ class SecondPass:
         self._lines = beside if beside.suffix.lower() == ".jsonl" else beside.with_name(beside.name + ".refined")
         self.sink = SpoolSink(self.spool, info, Provenance(models, "offline", lifted, run), overwrite=outputs.overwrite)
 
-    def finish(self, control: Control, progress: Sink) -> Summary:
-        """Refine what was spooled and write the outputs. Raises Interrupted when `control` is told to stop: the spool stays."""
+    def finish(self, control: Control, refining: ProgressSink, drawing: ProgressSink) -> Summary:
+        """Refine what was spooled and write the outputs. refining, drawing: told of each frame that is. Raises Interrupted when `control`
+        is told to stop: the spool stays."""
         try:
-            summary = self._refine(control)
+            refining.begin()
+            try:
+                summary = self._refine(control, refining.advance)
+            finally:
+                refining.close()
             if self._overlay is not None:
-                self._draw(self._overlay, control, progress)
+                self._draw(self._overlay, control, drawing)
             if self._print:
                 _print(self._lines)
         except BaseException:
@@ -98,7 +104,7 @@ class SecondPass:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def _refine(self, control: Control) -> Summary:
+    def _refine(self, control: Control, advance: Callable[[int], None] = lambda frames: None) -> Summary:
         return refine(
             self.spool,
             self._lines,
@@ -106,6 +112,7 @@ class SecondPass:
             network=self._network,
             track=self._track,
             stopped=lambda: control.stopping,
+            advance=advance,
         )
 
     def _player(self) -> Player:

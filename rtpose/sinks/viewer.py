@@ -9,9 +9,12 @@ Where the ground is, and which way is down, comes from people's feet: see `room`
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -100,6 +103,20 @@ def import_open3d() -> ModuleType:
     return open3d
 
 
+@contextmanager
+def _runtime_folder() -> Iterator[None]:
+    """Wayland's library, which EGL asks whether there is a display, calls it an error where no session has set this folder."""
+    if "XDG_RUNTIME_DIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="rtpose-") as folder:
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["XDG_RUNTIME_DIR"]
+
+
 class Scene:
     """What Open3D draws: named meshes and lines, rendered into a picture. Belongs to the thread that made it."""
 
@@ -108,7 +125,7 @@ class Scene:
         self.width, self.height = width, height
         self._vis = self._o3d.visualization.Visualizer()
         # What Open3D has to say about missing displays is of no use to anybody: without one it renders off screen.
-        with self._o3d.utility.VerbosityContextManager(self._o3d.utility.VerbosityLevel.Error):
+        with self._o3d.utility.VerbosityContextManager(self._o3d.utility.VerbosityLevel.Error), _runtime_folder():
             made = self._vis.create_window("rtpose scene", width, height, visible=False)
         if not made:
             raise RtposeError("Open3D cannot render here: it needs OpenGL or EGL (apt install libegl1 libgl1)")

@@ -62,10 +62,10 @@ def closed(title: str) -> bool:
         return True
 
 
-def check_display() -> None:
-    """Raise InputError unless a window can be opened here."""
+def check_display(instead: str = "leave out --view") -> None:
+    """Raise InputError unless a window can be opened here. instead: what can be done without one."""
     if not display():
-        raise InputError("there is no display to open a window on: leave out --view, or set DISPLAY")
+        raise InputError(f"there is no display to open a window on: {instead}, or set DISPLAY")
 
 
 def display() -> bool:

@@ -58,7 +58,8 @@ def main_people(weights: Mapping[int, float]) -> frozenset[int]:
 class Follow:
     """The stage. track: `main`, or numbers with commas.
 
-    Without the future the main people are those of the last `FADE` seconds. Raises InputError for `main` in pictures that stand alone.
+    Without the future the main people are those of the last `FADE` seconds. `seen` has the numbers of
+    all people who were there. Raises InputError for `main` in pictures that stand alone.
     """
 
     name = "follow"
@@ -68,8 +69,10 @@ class Follow:
         self._chosen = people_of(track)
         self._parts: dict[int, Part] = {}
         self._time = 0.0
+        self.seen: set[int] = set()
 
     def __call__(self, result: Result) -> Result:
+        self.seen.update(result.people.ids.tolist())
         chosen = self._judge(result) if self._main else self._chosen
         kept = np.array([who in chosen for who in result.people.ids.tolist()], np.bool_)
         return result if kept.all() else replace(result, people=result.people.only(kept))
