@@ -14,7 +14,7 @@ from rich.table import Table
 
 from . import __version__
 from .errors import INTERRUPTED, InputError, RtposeError
-from .settings import Outputs, Settings
+from .settings import PARTS, Outputs, Settings, parts_named
 from .train import HMR_STEPS, LIFTER_STEPS
 
 app = App(
@@ -83,6 +83,10 @@ class FileOptions:
             " outputs that are not there yet.",
         ),
     ] = False
+    draw: Annotated[
+        str | None,
+        Parameter(group=OUTPUT, help=f"What is drawn, with commas between: some of {','.join(PARTS)}; by default all."),
+    ] = None
     export: Annotated[
         list[Format] | None,
         Parameter(
@@ -256,6 +260,10 @@ def track(
     out_dir: Annotated[
         Path | None, Parameter(group=OUTPUT, help="The folder for --export; without --save it gets the results file, too.")
     ] = None,
+    mirror: Annotated[
+        bool,
+        Parameter(group=OUTPUT, help="Show the picture as a mirror does, for webcams; files and results are not mirrored."),
+    ] = False,
     verbose: Annotated[
         bool, Parameter(group=OUTPUT, help="At the end, show what each stage did: calls, times, waiting, latency.")
     ] = False,
@@ -284,6 +292,8 @@ def track(
         resume=files.resume,
         export=tuple(files.export or ()),
         export_dir=out_dir,
+        draw=parts_named(files.draw),
+        mirror=mirror,
     )
     start, end = files.part()
     return process(
@@ -339,6 +349,7 @@ def batch(
         causal=file_options.causal,
         part=file_options.part(),
         export=file_options.export or (),
+        draw=file_options.draw,
         overwrite=file_options.overwrite,
         resume=file_options.resume,
         ray=on == "ray",
@@ -357,6 +368,9 @@ def replay(
     body_model: Path | None = None,
     screenshot: Path | None = None,
     overwrite: bool = False,
+    loop: bool = False,
+    draw: str | None = None,
+    mirror: bool = False,
     verbose: bool = False,
 ) -> int:
     """Show saved results (.jsonl, .npz) in the viewer, or draw them into their video again.
@@ -377,13 +391,29 @@ def replay(
         Write the last view as a picture; needs no display.
     overwrite
         Replace output files that exist.
+    loop
+        Begin again at the end, until the window is closed.
+    draw
+        What is drawn, with commas between: some of mesh,boxes,ids,skeleton,legend; by default all.
+    mirror
+        Show the picture as a mirror does; a video written with --out is not mirrored.
     verbose
         At the end, show what each stage did.
     """
     from .app import play
 
     return play(
-        file, video=video, out=out, view=view, body_model=body_model, screenshot=screenshot, overwrite=overwrite, verbose=verbose
+        file,
+        video=video,
+        out=out,
+        view=view,
+        body_model=body_model,
+        screenshot=screenshot,
+        overwrite=overwrite,
+        loop=loop,
+        draw=draw,
+        mirror=mirror,
+        verbose=verbose,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .body.model import Lifted
 from .body.raster import depth_buffer, draw_mesh
-from .errors import InputError
+from .settings import PARTS
 from .types import F32, SKELETON, U8, Bodies, People, Result, Status
 
 SURE = 0.3
@@ -21,9 +21,6 @@ HIDDEN = 0.05
 
 OPACITY = 0.55
 """Of bodies: the picture is seen through them."""
-
-PARTS = ("mesh", "boxes", "ids", "skeleton", "legend")
-"""What can be drawn, in the order in which it is."""
 
 LEFT: tuple[int, int, int] = (86, 200, 255)
 RIGHT: tuple[int, int, int] = (255, 150, 0)
@@ -47,15 +44,6 @@ def colour_of(identity: int) -> tuple[int, int, int]:
     return _COLOURS[(identity - 1) % len(_COLOURS)]
 
 
-def parts_named(names: str) -> frozenset[str]:
-    """The parts that a list such as "skeleton,mesh" names. Raises InputError for an unknown one, and for none."""
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    if not wanted or (unknown := [name for name in wanted if name not in PARTS]):
-        what = f"there is no {unknown[0]!r}" if wanted else "it names nothing"
-        raise InputError(f"--draw {names}: {what}; choose some of {','.join(PARTS)}")
-    return frozenset(wanted)
-
-
 def draw(result: Result, lifted: Lifted | None = None, *, parts: Collection[str] = PARTS, mirror: bool = False) -> U8:
     """A copy of the frame with its people drawn in; (h, w, 3) RGB.
 
@@ -75,7 +63,7 @@ def draw(result: Result, lifted: Lifted | None = None, *, parts: Collection[str]
     if mirror:
         canvas = np.ascontiguousarray(canvas[:, ::-1])
         boxes = np.stack([width - 1 - boxes[:, 2], boxes[:, 1], width - 1 - boxes[:, 0], boxes[:, 3]], 1)
-        keypoints = keypoints * np.float32((-1, 1, 1)) + np.float32((width - 1, 0, 0))
+        keypoints = keypoints * np.array((-1, 1, 1), np.float32) + np.array((width - 1, 0, 0), np.float32)
     for i in np.argsort(people.scores, kind="stable").tolist():
         colour = colour_of(int(people.ids[i]))
         _draw_label(canvas, boxes[i], str(people.ids[i]), colour, pen, parts)
@@ -171,14 +159,14 @@ def _side(*joints: int) -> tuple[int, int, int]:
     return LEFT if left else RIGHT
 
 
-_LEGEND = ("left", "right", "corrected", "predicted")
+_LEGEND = ("left", "right", "uncertain", "measured", "corrected", "predicted")
 
 
 def _draw_legend(canvas: U8, pen: float) -> None:
-    """Into the lower left corner, where it takes no more than a third of the picture's sides."""
+    """Into the lower left corner, where it takes no more than half of the picture's height and a third of its width."""
     panel = _legend(round(pen, 1))
     height, width = panel.shape[:2]
-    if 3 * height > canvas.shape[0] or 3 * width > canvas.shape[1]:
+    if 2 * height > canvas.shape[0] or 3 * width > canvas.shape[1]:
         return
     place = canvas[canvas.shape[0] - height :, :width]
     cv2.addWeighted(panel, 0.75, place, 0.25, 0, dst=place)
@@ -194,11 +182,12 @@ def _legend(pen: float) -> U8:
     for k, text in enumerate(_LEGEND):
         y = round(line * (k + 0.75))
         at, end = (round(3 * pen), y), (mark - round(3 * pen), y)
-        if k < 2:
-            cv2.line(panel, at, end, (LEFT, RIGHT)[k], max(1, round(pen)), cv2.LINE_AA)
+        if k < 3:
+            faint: tuple[int, int, int] = (119, 119, 119)
+            cv2.line(panel, at, end, (LEFT, RIGHT, faint)[k], max(1, round(pen)), cv2.LINE_AA)
         else:
             middle = (round(mark / 2) << _SHIFT, y << _SHIFT)
-            _draw_joint(panel, middle, (Status.CORRECTED, Status.PREDICTED)[k - 2], MIDDLE, pen)
+            _draw_joint(panel, middle, (Status.MEASURED, Status.CORRECTED, Status.PREDICTED)[k - 3], MIDDLE, pen)
         cv2.putText(panel, text, (mark, y + round(3 * scale * 3.5)), cv2.FONT_HERSHEY_SIMPLEX, scale, MIDDLE, weight, cv2.LINE_AA)
     panel.setflags(write=False)
     return panel
