@@ -10,14 +10,15 @@ from .telemetry import switch_off
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .api import Tracker
     from .app import track
     from .settings import Settings
     from .sinks.data import read_results
     from .types import Result
 
-__all__ = ["Result", "Settings", "__version__", "read_results", "track"]
+__all__ = ["Result", "Settings", "Tracker", "__version__", "read_results", "track"]
 
-_HOMES = {"track": "app", "read_results": "sinks.data", "Result": "types", "Settings": "settings"}
+_HOMES = {"Tracker": "api", "track": "app", "read_results": "sinks.data", "Result": "types", "Settings": "settings"}
 
 
 def __getattr__(name: str) -> Any:

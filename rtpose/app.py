@@ -38,7 +38,7 @@ from .refine import Interrupted, Summary
 from .refine.run import SecondPass
 from .replay import Player, replay
 from .scope import check_scope, parts_of, people_of
-from .settings import Outputs, Settings, changed
+from .settings import Outputs, Settings, changed, parts_named
 from .sinks import check_distinct, check_output
 from .sinks.data import Provenance, open_data, read_results
 from .sinks.progress import Preparation, ProgressSink, people_count, stage_table, summary
@@ -251,7 +251,8 @@ def make_writers(outputs: Outputs, networks: Networks, info: SourceInfo, live: b
         provenance = Provenance(networks.describe(), mode, networks.lifted, run)
         sinks.append(open_data(path, info, provenance, overwrite=outputs.overwrite))
     if outputs.out is not None:
-        sinks.append(open_overlay(Path(outputs.out), info, overwrite=outputs.overwrite, lifted=networks.lifted))
+        over, lifted = outputs.overwrite, networks.lifted
+        sinks.append(open_overlay(Path(outputs.out), info, overwrite=over, lifted=lifted, parts=outputs.draw))
     return sinks
 
 
@@ -261,8 +262,17 @@ def make_views(outputs: Outputs, networks: Networks, info: SourceInfo, live: boo
     if view:
         check_display()
     if outputs.screenshot is not None or (view and networks.lifted is not None and find_spec("open3d") is not None):
-        return [ViewerSink(networks.lifted, window=view, screenshot=outputs.screenshot, overwrite=outputs.overwrite)]
-    return [WindowSink(info)] if view else []
+        return [
+            ViewerSink(
+                networks.lifted,
+                window=view,
+                screenshot=outputs.screenshot,
+                overwrite=outputs.overwrite,
+                parts=outputs.draw,
+                mirror=outputs.mirror,
+            )
+        ]
+    return [WindowSink(info, networks.lifted, parts=outputs.draw, mirror=outputs.mirror)] if view else []
 
 
 def _paced(source: InfoSource, live: bool | None) -> tuple[InfoSource, bool]:
@@ -311,6 +321,7 @@ def process(
         check_use(settings, source.info, live=source.info.live if live is None else live, sequence=sequence)
         _check_files(outputs, settings, source.info)
         source, live = _paced(source, live)
+        outputs.check_drawn(view=outputs.view if outputs.view is not None else live and display())
         with Preparation(console) as preparing:
             work = _prepare(source, reopen, settings, outputs, console, preparing, live=live, causal=causal, part=(start, end))
     except BaseException:
@@ -646,6 +657,9 @@ def play(
     body_model: Path | None = None,
     screenshot: Path | None = None,
     overwrite: bool = False,
+    loop: bool = False,
+    draw: str | None = None,
+    mirror: bool = False,
     verbose: bool = False,
 ) -> int:
     """What `rtpose replay` does; return the exit code. verbose: with a table of the stages. See `replay.replay`."""
@@ -659,6 +673,9 @@ def play(
             body_model=body_model,
             screenshot=screenshot,
             overwrite=overwrite,
+            loop=loop,
+            parts=parts_named(draw),
+            mirror=mirror,
             control=control,
         )
     console.print(summary(report))

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from .app import process, processors
 from .errors import INTERRUPTED, InputError, RtposeError
-from .settings import Outputs, Settings
+from .settings import Outputs, Settings, parts_named
 from .sinks import make_folder
 from .sinks.data import read_results
 from .source import files_like
@@ -89,6 +89,7 @@ def batch(
     part: tuple[float, float | None] = (0.0, None),
     export: Sequence[str] = (),
     min_duration: float | None = None,
+    draw: str | None = None,
     overwrite: bool = False,
     resume: bool = False,
     ray: bool = False,
@@ -97,16 +98,20 @@ def batch(
     """Run every file into `folder` (made if need be), under its own name; print a table; return 0 if all went well, else 1.
 
     files: also globs, and folders, of which all videos are taken. arrays: .npz in place of JSON Lines. overlay: the drawn video, too.
-    part: where to begin and to end in each file, seconds. export: formats, each file's into a folder of its name in `folder`. ray: on
-    a Ray cluster, see `cluster.spread`, with its address. The others as for `app.process`.
+    part: where to begin and to end in each file, seconds. draw: the parts of the drawn video, with commas. export: formats, each
+    file's into a folder of its name in `folder`. ray: on a Ray cluster, see `cluster.spread`, with its address. The others as for
+    `app.process`.
 
     Raises InputError for two files of one name, a glob or a folder without any, a folder that cannot be written, and where there is
     no cluster.
     """
     if address is not None and not ray:
         raise InputError("--address is that of a Ray cluster: say --on ray, too")
+    parts = parts_named(draw)
     files = [named for file in files for named in _named(file)]
     _check(files, folder)
+    if draw is not None and not overlay:
+        raise InputError("--draw chooses what is drawn: say --overlay, too, or leave it out")
     jobs = []
     for file in files:
         save = folder / f"{file.stem}.{'npz' if arrays else 'jsonl'}"
@@ -117,6 +122,7 @@ def batch(
             overwrite=overwrite,
             resume=resume,
             export=tuple(export),
+            draw=parts,
             export_dir=folder / file.stem if export else None,
             min_duration=min_duration,
         )

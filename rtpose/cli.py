@@ -14,7 +14,7 @@ from rich.table import Table
 
 from . import __version__
 from .errors import INTERRUPTED, InputError, RtposeError
-from .settings import Outputs, Settings
+from .settings import PARTS, Outputs, Settings, parts_named
 from .train import HMR_STEPS, LIFTER_STEPS
 
 app = App(
@@ -83,6 +83,10 @@ class FileOptions:
             " outputs that are not there yet.",
         ),
     ] = False
+    draw: Annotated[
+        str | None,
+        Parameter(group=OUTPUT, help=f"What is drawn, with commas between: some of {','.join(PARTS)}; by default all."),
+    ] = None
     export: Annotated[
         list[Format] | None,
         Parameter(
@@ -263,6 +267,10 @@ def track(
     out_dir: Annotated[
         Path | None, Parameter(group=OUTPUT, help="The folder for --export; without --save it gets the results file, too.")
     ] = None,
+    mirror: Annotated[
+        bool,
+        Parameter(group=OUTPUT, help="Show the picture as a mirror does, for webcams; files and results are not mirrored."),
+    ] = False,
     verbose: Annotated[
         bool, Parameter(group=OUTPUT, help="At the end, show what each stage did: calls, times, waiting, latency.")
     ] = False,
@@ -292,6 +300,8 @@ def track(
         export=tuple(files.export or ()),
         export_dir=out_dir,
         min_duration=files.min_duration,
+        draw=parts_named(files.draw),
+        mirror=mirror,
     )
     start, end = files.part()
     return process(
@@ -348,6 +358,7 @@ def batch(
         part=file_options.part(),
         export=file_options.export or (),
         min_duration=file_options.min_duration,
+        draw=file_options.draw,
         overwrite=file_options.overwrite,
         resume=file_options.resume,
         ray=on == "ray",
@@ -366,6 +377,9 @@ def replay(
     body_model: Path | None = None,
     screenshot: Path | None = None,
     overwrite: bool = False,
+    loop: bool = False,
+    draw: str | None = None,
+    mirror: bool = False,
     verbose: bool = False,
 ) -> int:
     """Show saved results (.jsonl, .npz) in the viewer, or draw them into their video again.
@@ -386,13 +400,29 @@ def replay(
         Write the last view as a picture; needs no display.
     overwrite
         Replace output files that exist.
+    loop
+        Begin again at the end, until the window is closed.
+    draw
+        What is drawn, with commas between: some of mesh,boxes,ids,skeleton,legend; by default all.
+    mirror
+        Show the picture as a mirror does; a video written with --out is not mirrored.
     verbose
         At the end, show what each stage did.
     """
     from .app import play
 
     return play(
-        file, video=video, out=out, view=view, body_model=body_model, screenshot=screenshot, overwrite=overwrite, verbose=verbose
+        file,
+        video=video,
+        out=out,
+        view=view,
+        body_model=body_model,
+        screenshot=screenshot,
+        overwrite=overwrite,
+        loop=loop,
+        draw=draw,
+        mirror=mirror,
+        verbose=verbose,
     )
 
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
@@ -17,10 +19,11 @@ from .errors import EndedEarly, InputError
 from .frame_rate import nominal_rate
 from .pipeline import Control, Report, Sink, run
 from .runs import cameras, fitted_body, open_pictures
+from .settings import PARTS, Outputs
 from .sinks.data import Header, Record, Records, read_results
 from .sinks.video import open_overlay
 from .sinks.viewer import ViewerSink
-from .sinks.window import check_display, display
+from .sinks.window import WindowSink, check_display, display
 from .source import InfoSource, SourceInfo
 from .types import Frame, Result
 
@@ -37,37 +40,45 @@ def replay(
     body_model: Path | None = None,
     screenshot: Path | None = None,
     overwrite: bool = False,
+    loop: bool = False,
+    parts: frozenset[str] = frozenset(PARTS),
+    mirror: bool = False,
     control: Control | None = None,
 ) -> Report:
     """Play a .jsonl or .npz results file in the viewer, or draw it into a video.
 
     video: the pictures they were made from; by default the file's `source` if it is there, else grey ones. out: a video to
     write. view: None shows a window unless there is `out`, or a `screenshot` and no display. body_model: the body the results were
-    fitted with, where it was not the bundled one. screenshot: where the viewer's last picture is written. Raises InputError for a
+    fitted with, where it was not the bundled one. screenshot: where the viewer's last picture is written. loop: begin again at
+    the end, until the window is closed. parts, mirror: as for `draw`; only what is shown is mirrored. Raises InputError for a
     file that does not fit.
     """
     header, records = read_results(file)
-    if header.joints3d_names is None and out is None:
-        raise InputError(f"{file} holds no bodies to replay: run with a lifter, or give --out to draw its keypoints again")
     lifted = None if header.joints3d_names is None else Lifted(fitted_body(file, header, body_model), cameras(header))
     if view is None:
         view = out is None and (screenshot is None or display())
     if not view and out is None and screenshot is None:
         raise InputError("--no-view leaves nothing to do: give --out VIDEO or --screenshot PICTURE")
+    if loop and (not view or out is not None):
+        raise InputError("--loop is for a window alone: leave out --out and --no-view, or --loop")
+    Outputs(out=None if out is None else str(out), screenshot=screenshot, draw=parts, mirror=mirror).check_drawn(view=view)
     if view:
         check_display("say --out VIDEO to draw into a video, or --screenshot PICTURE for the last view")
     for _ in records if out is not None else ():  # what is wrong in one of them is said before an old video is replaced
         pass
     pictures = open_pictures(file, header, video)
-    player = Player(file, header, records, pictures, paced=view)
+    again = partial(open_pictures, file, header, video) if loop else None
+    player = Player(file, header, records, pictures, paced=view, again=again)
     sinks: list[Sink] = []
     try:
         if out is not None:
-            sinks.append(open_overlay(out, player.info, overwrite=overwrite, lifted=lifted))
-        if view or screenshot is not None:
-            viewer = ViewerSink(lifted, window=view, screenshot=screenshot, overwrite=overwrite)
+            sinks.append(open_overlay(out, player.info, overwrite=overwrite, lifted=lifted, parts=parts))
+        if screenshot is not None or (view and lifted is not None and find_spec("open3d") is not None):
+            viewer = ViewerSink(lifted, window=view, screenshot=screenshot, overwrite=overwrite, parts=parts, mirror=mirror)
             player.held = lambda: viewer.paused
             sinks.append(viewer)
+        elif view:
+            sinks.append(WindowSink(player.info, lifted, parts=parts, mirror=mirror))
         return run(player, [player.attach], sinks, control=control)
     finally:
         player.close()
@@ -76,14 +87,25 @@ def replay(
 class Player:
     """A source of the frames that results are about, and the stage `attach` that puts the results to them.
 
-    paced: at the pace of their times, held while `held` says so, and lasting until it is closed, so that the last picture stays.
+    paced: at the pace of their times, held while `held` says so, and lasting until it is closed, so that the last picture stays. again:
+    opens the pictures once more, and all begins anew at the end.
     """
 
     name = "source"
     status = ""
 
-    def __init__(self, file: Path, header: Header, records: Records, pictures: InfoSource | None, *, paced: bool) -> None:
+    def __init__(
+        self,
+        file: Path,
+        header: Header,
+        records: Records,
+        pictures: InfoSource | None,
+        *,
+        paced: bool,
+        again: Callable[[], InfoSource | None] | None = None,
+    ) -> None:
         self._file, self._header, self._records, self._pictures, self._paced = file, header, records, pictures, paced
+        self._again = again
         self._waiting: dict[int, Record] = {}
         self._closed = threading.Event()
         self.held: Callable[[], bool] = lambda: False
@@ -91,6 +113,16 @@ class Player:
         self.info: SourceInfo = _info(header, records) if pictures is None else pictures.info
 
     def frames(self) -> Iterator[Frame]:
+        yield from self._once()
+        while self._again is not None and not self._closed.is_set():
+            if self._pictures is not None:
+                self._pictures.close()
+            self._pictures = self._again()
+            yield from self._once()
+        if self._paced:
+            self._closed.wait()
+
+    def _once(self) -> Iterator[Frame]:
         begin: float | None = None
         for frame in self._pair():
             if self._paced:
@@ -101,8 +133,6 @@ class Player:
                 if self._closed.wait(max(0.0, begin + frame.time - time.monotonic())):
                     return
             yield replace(frame, arrival=time.monotonic_ns())
-        if self._paced:
-            self._closed.wait()
 
     def attach(self, result: Result) -> Result:
         """The stage: the saved results of this frame."""

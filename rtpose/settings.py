@@ -100,13 +100,31 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     return replace(settings, **changes)
 
 
+PARTS = ("mesh", "boxes", "ids", "skeleton", "legend")
+"""What can be drawn into pictures, in the order in which it is."""
+
+
+def parts_named(names: str | None) -> frozenset[str]:
+    """The parts that a list such as "skeleton,mesh" names; None: all. Raises InputError for an unknown one, and for none."""
+    if names is None:
+        return frozenset(PARTS)
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise InputError(f"--draw names nothing: choose some of {','.join(PARTS)}")
+    for name in wanted:
+        if name not in PARTS:
+            raise InputError(f"--draw {names}: there is no {name!r}; choose some of {','.join(PARTS)}")
+    return frozenset(wanted)
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Where results go: an overlay video (or a folder of pictures), a data file, a window (None: for live sources with a display).
 
     screenshot: where the last view of the bodies is written, which needs no display. resume: take up again what an earlier run into
     `save` left. export: formats that the results are written in
-    at the end, into the folder export_dir (see `rtpose.export`), people who are seen for less than min_duration seconds left out.
+    at the end, into the folder export_dir (see `rtpose.export`), people who are seen for less than min_duration seconds left out. draw:
+    which of `PARTS` are drawn. mirror: the window and the screenshot show the picture as a mirror does; files do not.
     """
 
     out: str | None = None
@@ -117,7 +135,19 @@ class Outputs:
     resume: bool = False
     export: tuple[str, ...] = ()
     export_dir: Path | None = None
+    draw: frozenset[str] = frozenset(PARTS)
+    mirror: bool = False
     min_duration: float | None = None
+
+    def check_drawn(self, *, view: bool) -> None:
+        """Raise InputError for --draw or --mirror where nothing is drawn or shown. view: whether a window is opened."""
+        shown = view or self.screenshot is not None
+        if self.mirror and not shown:
+            raise InputError("--mirror is for what is shown, files are not mirrored: say --view, or leave it out")
+        if self.draw != frozenset(PARTS) and not shown and self.out is None:
+            raise InputError(
+                "--draw chooses what is drawn, and nothing is: say --out (for batch --overlay) or --view, or leave it out"
+            )
 
     def __post_init__(self) -> None:
         if bool(self.export) != (self.export_dir is not None):

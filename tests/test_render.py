@@ -13,7 +13,9 @@ from hypothesis.extra.numpy import arrays
 
 from rtpose.body.camera import Camera
 from rtpose.body.model import Lifted
-from rtpose.render import OPACITY, colour_of, draw
+from rtpose.errors import InputError
+from rtpose.render import LEFT, OPACITY, RIGHT, colour_of, draw
+from rtpose.settings import parts_named
 from rtpose.types import Frame, People, Result, Status
 
 from .bodies import Walkers
@@ -38,7 +40,7 @@ def change(a: Any, b: Any) -> Any:
 
 def test_nobody_means_a_copy() -> None:
     frame = standing().frame
-    drawn = draw(Result(frame))
+    drawn = draw(Result(frame), parts=("mesh", "boxes", "ids", "skeleton"))
     assert np.array_equal(drawn, frame.image)
     assert drawn.flags.writeable
     assert not np.shares_memory(drawn, frame.image)
@@ -58,11 +60,52 @@ def test_people_have_colours_of_their_own_that_stay() -> None:
         assert np.array_equal(drawn, draw(standing(identity=identity)))
 
 
-def test_left_is_lighter_than_right() -> None:
-    drawn = draw(standing()).astype(int)
-    for left, right in ((13, 14), (7, 8), (15, 16)):
-        (x, y), (u, v) = STANDING[left].astype(int), STANDING[right].astype(int)
-        assert drawn[y, x].sum() > drawn[v, u].sum() + 100
+def test_left_and_right_have_colours_of_their_own_on_every_picture_and_mesh(walkers: Walkers) -> None:
+    for identity in range(1, 11):
+        drawn = draw(standing(identity=identity))
+        for joint, colour in ((13, LEFT), (7, LEFT), (14, RIGHT), (8, RIGHT)):
+            x, y = STANDING[joint].astype(int)
+            assert np.array_equal(drawn[y, x], colour)
+    result = walkers.result(0)
+    meshed = draw(result, walkers.lifted, parts=("mesh", "skeleton"))
+    body = change(draw(result, walkers.lifted, parts=("mesh",)), result.frame.image) > 0
+    for colour in (LEFT, RIGHT):
+        assert ((meshed == colour).all(-1) & body).sum() > 20
+
+
+def test_what_is_asked_for_is_drawn() -> None:
+    result = standing()
+    result = replace(result, frame=replace(result.frame, image=np.full((300, 600, 3), 128, np.uint8)))
+    clear = result.frame.image
+    drawn = {part: change(draw(result, parts=(part,)), clear) > 0 for part in ("boxes", "ids", "skeleton", "legend")}
+    assert all(change.any() for change in drawn.values())
+    assert not drawn["legend"][:150].any(), "in the lower left corner"
+    assert not drawn["legend"][:, 200:].any()
+    small = replace(result, frame=replace(result.frame, image=clear[:, :200]))
+    assert np.array_equal(draw(small, parts=("legend",)), small.frame.image), "it would cover too much of this"
+    assert not (drawn["skeleton"] & drawn["ids"]).any()
+    assert parts_named("mesh, ids") == {"mesh", "ids"}
+    for names, said in (("mesh,bones", "no 'bones'; choose some of mesh"), (" ,", "names nothing")):
+        with pytest.raises(InputError, match=said):
+            parts_named(names)
+
+
+def test_in_a_mirror_the_picture_is_flipped_and_the_text_is_not() -> None:
+    result = standing()
+    noise = np.random.default_rng(0).integers(0, 255, (300, 200, 3), np.uint8)
+    result = replace(result, frame=replace(result.frame, image=noise))
+    plain, mirrored = (draw(result, parts=("skeleton",), mirror=m) for m in (False, True))
+    assert np.mean(change(plain[:, ::-1], mirrored) > 0) < 0.01, "but for rounding at the edges of lines"
+    x, y = STANDING[13].astype(int)
+    assert np.array_equal(mirrored[y, 199 - x], LEFT), "the person's own left"
+    for part in ("ids", "legend"):
+        grey = replace(standing(), frame=replace(standing().frame, image=np.full((300, 600, 3), 128, np.uint8)))
+        straight, shown = (draw(grey, parts=(part,), mirror=m) for m in (False, True))
+        assert change(straight[:, ::-1], shown).any()
+        crops = [picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+                 for picture in (straight, shown)
+                 for rows, columns in [np.nonzero(change(picture, grey.frame.image))]]  # fmt: skip
+        assert np.array_equal(*crops), "the same text"
 
 
 def test_less_confidence_draws_less() -> None:
@@ -86,7 +129,7 @@ def test_lines_grow_with_the_picture(scale: float) -> None:
     keypoints = result.people.keypoints * (scale, scale, 1)
     boxes = result.people.boxes * scale
     people = People([1], boxes, [0.9], keypoints, result.people.status, keypoints)
-    drawn = draw(Result(Frame(0, 0.0, np.full((h, w, 3), 128, np.uint8), 0), None, people))
+    drawn = draw(Result(Frame(0, 0.0, np.full((h, w, 3), 128, np.uint8), 0), None, people), parts=("boxes", "ids", "skeleton"))
     # A share of the picture that does not depend on how many pixels it has.
     assert 0.015 < (drawn != 128).any(-1).mean() < 0.05
 

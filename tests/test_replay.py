@@ -15,12 +15,14 @@ import pytest
 
 from rtpose.body.camera import camera_for
 from rtpose.body.model import Lifted
-from rtpose.errors import InputError
+from rtpose.errors import InputError, Stop
 from rtpose.render import draw
 from rtpose.replay import Player, replay
 from rtpose.sinks.data import Provenance, open_data, read_results
 from rtpose.sinks.video import open_overlay
+from rtpose.sinks.window import WindowSink
 from rtpose.source import SourceInfo, open_source
+from rtpose.types import Result
 
 from .bodies import Walkers
 from .fakes import wait_until
@@ -38,7 +40,7 @@ def folder(walkers: Walkers, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip, and its results as .npz and .jsonl, with and without bodies."""
     folder = tmp_path_factory.mktemp("replay")
     nothing = SourceInfo("walk.mp4", walkers.width, walkers.height, Fraction(30), Fraction(1, 90000))
-    clip = open_overlay(folder / "walk.mp4", nothing, overwrite=False)
+    clip = open_overlay(folder / "walk.mp4", nothing, overwrite=False, parts=())
     results = [walkers.result(i) for i in range(FRAMES)]
     for result in results:
         people = replace(result.people, keypoints=0 * result.people.keypoints, boxes=np.nan * result.people.boxes)
@@ -73,12 +75,30 @@ def test_the_overlay_is_drawn_again_with_its_meshes(name: str, folder: Path, wal
         assert np.abs(smooth - meshes).mean() < 0.4 * np.abs(smooth - none).mean()
 
 
-def test_keypoints_alone_can_be_drawn_again_but_not_viewed(folder: Path, walkers: Walkers, tmp_path: Path) -> None:
+def test_keypoints_alone_can_be_x(folder: Path, walkers: Walkers, tmp_path: Path) -> None:
     replay(folder / "flat.jsonl", out=tmp_path / "out.mp4")
     wanted = draw(replace(walkers.result(3), bodies=None))
     assert np.abs(pictures(tmp_path / "out.mp4")[3].astype(float) - wanted).mean() < 4
-    with pytest.raises(InputError, match=r"flat\.jsonl holds no bodies to replay"):
-        replay(folder / "flat.jsonl")
+
+
+@pytest.mark.parametrize("name", ["walk.jsonl", "flat.jsonl"])
+def test_the_plain_window_shows_bodies_over_and_over(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[np.ndarray] = []
+
+    def write(sink: WindowSink, result: Result) -> None:
+        shown.append(sink.picture(result))
+        if len(shown) > 2 * FRAMES:
+            raise Stop
+
+    monkeypatch.setattr("rtpose.replay.find_spec", lambda name: None)  # as where Open3D is not installed
+    for module in ("rtpose.replay", "rtpose.sinks.window"):
+        monkeypatch.setattr(f"{module}.check_display", lambda *said: None)
+    monkeypatch.setattr(WindowSink, "write", write)
+    replay(folder / name, view=True, loop=True, parts=frozenset({"mesh"}))
+    assert len(shown) == 2 * FRAMES + 1
+    assert (np.abs(shown[0].astype(int) - shown[FRAMES // 2]).sum(-1) > 30).any(), "it moves"
+    with pytest.raises(InputError, match="--loop is for a window"):
+        replay(folder / name, view=True, loop=True, out=folder / "loop.mp4")
 
 
 def test_without_the_video_the_ground_is_grey(folder: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class SecondPass:
             check_output(self._save, ENDINGS, overwrite=outputs.overwrite, source=info.path)
         self._overlay: Sink | None = None
         if outputs.out is not None:
-            self._overlay = open_overlay(Path(outputs.out), info, overwrite=outputs.overwrite, lifted=lifted)
+            self._overlay = open_overlay(Path(outputs.out), info, overwrite=outputs.overwrite, lifted=lifted, parts=outputs.draw)
         beside = self._save or (None if outputs.out is None else Path(outputs.out))
         self._folder = tempfile.TemporaryDirectory(prefix="rtpose-") if beside is None else None
         if beside is None:

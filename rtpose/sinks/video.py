@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +27,7 @@ from ..body.model import Lifted
 from ..errors import InputError, RtposeError
 from ..pipeline import Sink
 from ..render import draw
+from ..settings import PARTS
 from ..source import SourceInfo, pictures_of, sound_of
 from ..types import Result
 from . import check_folder, check_output, replacing
@@ -43,16 +44,19 @@ _ENCODER: Final = "libx264"
 _ENCODER_OPTIONS = {"preset": "ultrafast", "crf": "22", "bf": "0"}
 
 
-def open_overlay(path: Path, info: SourceInfo, *, overwrite: bool, lifted: Lifted | None = None) -> Sink:
-    """The sink for `--out`: a video, or for pictures also a folder (or one picture for one). lifted: where there are bodies.
+def open_overlay(
+    path: Path, info: SourceInfo, *, overwrite: bool, lifted: Lifted | None = None, parts: Collection[str] = PARTS
+) -> Sink:
+    """The sink for `--out`: a video, or for pictures also a folder (or one picture for one). lifted: where there are
+    bodies. parts: what is drawn.
 
     Raises InputError if it cannot be written; nothing is touched before the first frame.
     """
     ending = path.suffix.lower()
     if ending in VIDEOS:
-        return VideoSink(path, info, overwrite=overwrite, lifted=lifted)
+        return VideoSink(path, info, overwrite=overwrite, lifted=lifted, parts=parts)
     if info.pictures and (ending == "" or path.is_dir() or (info.frames == 1 and ending in WRITABLE_PICTURES)):
-        return PictureSink(path, info, overwrite=overwrite, lifted=lifted)
+        return PictureSink(path, info, overwrite=overwrite, lifted=lifted, parts=parts)
     if info.pictures:
         raise InputError(f"cannot write {path}: for pictures give a folder, or a video ({', '.join(VIDEOS)})")
     raise InputError(f"cannot write {path}: its name should end in {', '.join(VIDEOS)}")
@@ -70,17 +74,25 @@ class VideoSink:
     latest = False
     main_thread = False
 
-    def __init__(self, path: Path, info: SourceInfo, *, overwrite: bool = False, lifted: Lifted | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: SourceInfo,
+        *,
+        overwrite: bool = False,
+        lifted: Lifted | None = None,
+        parts: Collection[str] = PARTS,
+    ) -> None:
         check_output(path, VIDEOS, overwrite=overwrite, source=info.path)
         _check_encoder(path, info)
-        self._path, self._info, self._lifted = path, info, lifted
+        self._path, self._info, self._lifted, self._parts = path, info, lifted, parts
         self._out: OutputContainer | None = None
         self._whole = 0
         self._reformatter = VideoReformatter()
         self._failed = False
 
     def write(self, result: Result) -> None:
-        image = draw(result, self._lifted)
+        image = draw(result, self._lifted, parts=self._parts)
         frame = result.frame
         try:
             if self._out is None:
@@ -309,8 +321,16 @@ class PictureSink:
     latest = False
     main_thread = False
 
-    def __init__(self, path: Path, info: SourceInfo, *, overwrite: bool = False, lifted: Lifted | None = None) -> None:
-        self._path, self._lifted = path, lifted
+    def __init__(
+        self,
+        path: Path,
+        info: SourceInfo,
+        *,
+        overwrite: bool = False,
+        lifted: Lifted | None = None,
+        parts: Collection[str] = PARTS,
+    ) -> None:
+        self._path, self._lifted, self._parts = path, lifted, parts
         self._single = path.suffix.lower() in WRITABLE_PICTURES and not path.is_dir()
         self._written: set[str] = set()
         if self._single:
@@ -334,7 +354,7 @@ class PictureSink:
 
     def write(self, result: Result) -> None:
         target = self._path if self._single else self._path / self._name(result.frame.file or f"{result.frame.index}.png")
-        image = cv2.cvtColor(draw(result, self._lifted), cv2.COLOR_RGB2BGR)
+        image = cv2.cvtColor(draw(result, self._lifted, parts=self._parts), cv2.COLOR_RGB2BGR)
         try:
             data = cv2.imencode(target.suffix, image)[1]
         except cv2.error:

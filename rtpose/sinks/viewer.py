@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from ..body.camera import Camera
 from ..body.model import Lifted
 from ..errors import InputError, RtposeError, Stop
 from ..render import colour_of, draw
+from ..settings import PARTS
 from ..types import F32, F64, U8, Frame, People, Result
 from . import check_output, replacing
 from .room import Room
@@ -195,7 +196,8 @@ class ViewerSink:
 
     lifted: what `Result.bodies` was fitted with, None where nothing lifts. detail: the mesh that is drawn, `light` or `full`.
     screenshot: where the last view is written when the run ends. size: of the view, px. Where results carry no bodies, the
-    picture fills the view. Raises InputError where Open3D is missing or the screenshot cannot be written.
+    picture fills the view. parts, mirror: of the picture, as for `draw`; the room is not mirrored. Raises InputError where Open3D
+    is missing or the screenshot cannot be written.
     """
 
     name = "view"
@@ -211,7 +213,10 @@ class ViewerSink:
         screenshot: Path | None = None,
         overwrite: bool = False,
         size: tuple[int, int] = SIZE,
+        parts: Collection[str] = PARTS,
+        mirror: bool = False,
     ) -> None:
+        self._parts, self._mirror = parts, mirror
         import_open3d()
         if screenshot is not None:
             check_output(screenshot, (".png", ".jpg", ".jpeg"), overwrite=overwrite)
@@ -356,11 +361,17 @@ class ViewerSink:
         lifted = self._lifted
         if lifted is None or self._scene is None or result.bodies is None or self.from_camera:
             canvas: U8 = self._empty.copy()
-            picture = _small(result, self.width, self.height, lifted if self.mode == "mesh" else None)
+            picture = _small(
+                result, self.width, self.height, lifted if self.mode == "mesh" else None, parts=self._parts, mirror=self._mirror
+            )
             _paste(canvas, picture, middle=True)
         else:
             canvas = self._render(result, lifted, self._scene)
-            _paste(canvas, _small(result, self.width * 3 // 10, self.height * 45 // 100), middle=False)
+            _paste(
+                canvas,
+                _small(result, self.width * 3 // 10, self.height * 45 // 100, parts=self._parts, mirror=self._mirror),
+                middle=False,
+            )
         self._write_line(canvas, result)
         return canvas
 
@@ -537,7 +548,15 @@ def _grid(room: Room, reach: int) -> tuple[F64, NDArray[np.int32], F64]:
     return points @ room.turn, pairs.astype(np.int32), fade * _GRID + (1 - fade) * _GRID_FAR
 
 
-def _small(result: Result, width: int, height: int, lifted: Lifted | None = None) -> U8:
+def _small(
+    result: Result,
+    width: int,
+    height: int,
+    lifted: Lifted | None = None,
+    *,
+    parts: Collection[str] = PARTS,
+    mirror: bool = False,
+) -> U8:
     """The picture with what is drawn into it, shrunk or enlarged to fit into width x height."""
     frame, people = result.frame, result.people
     scale = min(width / frame.width, height / frame.height)
@@ -547,10 +566,10 @@ def _small(result: Result, width: int, height: int, lifted: Lifted | None = None
     image = cv2.resize(frame.image[::every, ::every], size, interpolation=method)
     smaller = replace(result, frame=replace(frame, image=np.asarray(image)), people=_scaled(people, scale))
     if lifted is None:
-        return draw(smaller)
+        return draw(smaller, parts=parts, mirror=mirror)
     c = lifted.camera(frame.width, frame.height)
     camera = Camera(c.fx * scale, c.fy * scale, (c.cx + 0.5) * scale - 0.5, (c.cy + 0.5) * scale - 0.5)
-    return draw(smaller, Lifted(lifted.body, lambda width, height: camera))
+    return draw(smaller, Lifted(lifted.body, lambda width, height: camera), parts=parts, mirror=mirror)
 
 
 def _scaled(people: People, scale: float) -> People:

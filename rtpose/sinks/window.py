@@ -5,28 +5,37 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from functools import cache
 
 import cv2
 
+from ..body.model import Lifted
 from ..errors import InputError, Stop
 from ..render import draw
+from ..settings import PARTS
 from ..source import SourceInfo
-from ..types import Result
+from ..types import U8, Result
 
 LARGEST = (1600, 900)
 """A window is opened no larger than this, px; the user may pull it."""
 
 
 class WindowSink:
-    """Shows the newest result; closed by its button, Esc or q, which ends the run well."""
+    """Shows the newest result; closed by its button, Esc or q, which ends the run well.
+
+    lifted: draws the bodies, too. parts, mirror: as for `draw`.
+    """
 
     name = "view"
     latest = True
     main_thread = True
 
-    def __init__(self, info: SourceInfo) -> None:
+    def __init__(
+        self, info: SourceInfo, lifted: Lifted | None = None, *, parts: Collection[str] = PARTS, mirror: bool = False
+    ) -> None:
         check_display()
+        self._lifted, self._parts, self._mirror = lifted, parts, mirror
         self._title = f"rtpose: {info.name}"
         scale = min(1.0, LARGEST[0] / info.width, LARGEST[1] / info.height)
         self._size = (max(1, round(info.width * scale)), max(1, round(info.height * scale)))
@@ -37,8 +46,12 @@ class WindowSink:
             cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
             cv2.resizeWindow(self._title, *self._size)
             self._shown = True
-        cv2.imshow(self._title, cv2.cvtColor(draw(result), cv2.COLOR_RGB2BGR))
+        cv2.imshow(self._title, cv2.cvtColor(self.picture(result), cv2.COLOR_RGB2BGR))
         self.idle()
+
+    def picture(self, result: Result) -> U8:
+        """What is shown of a result, (h, w, 3) RGB."""
+        return draw(result, self._lifted, parts=self._parts, mirror=self._mirror)
 
     def idle(self) -> None:
         """Let the window answer its user. Raises `Stop` if it was closed."""
