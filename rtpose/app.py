@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +35,7 @@ from .journal import SUFFIX, Answer, Journal, fingerprint, run_of
 from .models import find, models, verify
 from .models.hmr import network_of
 from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run
+from .pixels import PixelScale, ToSquare, ToStored, is_square
 from .refine import Interrupted
 from .refine.run import SecondPass
 from .replay import replay
@@ -119,11 +121,18 @@ def _cameras(settings: Settings, info: SourceInfo) -> Callable[[int, int], Camer
     given = (settings.focal, settings.fov, settings.calibration)
     focal = info.focal if all(value is None for value in given) else settings.focal
 
+    aspect = 1.0 if is_square(info.pixel_aspect) else float(info.pixel_aspect)
+
     @lru_cache(maxsize=16)
     def camera(width: int, height: int) -> Camera:
-        return camera_for(width, height, focal=focal, fov=settings.fov, calibration=settings.calibration)
+        return camera_for(width, height, focal=focal, fov=settings.fov, calibration=settings.calibration, pixel_aspect=aspect)
 
     camera(info.width, info.height)  # what is wrong with it is said before the work starts
+    return camera
+
+
+def _same_for_all(camera: Camera, width: int, height: int) -> Camera:
+    """The frames of a video all have one size."""
     return camera
 
 
@@ -135,9 +144,16 @@ def make_stages(
     networks: Networks, info: SourceInfo, keep: Callable[[Answer], Answer] = _as_it_is, *, refined: bool = False
 ) -> list[Stage]:
     """The stages of a run, in order, each with its networks and compiled code warm. keep: see `rtpose.journal`. refined: a second pass
-    will know who is to be followed, so that nobody is left out."""
+    will know who is to be followed, so that nobody is left out. They take and give stored pixels, and compute in square ones."""
     settings, models = networks.settings, networks.models
-    look_at = partial(parts_of, settings.region, settings.tiles)
+    scale = PixelScale.of(info.pixel_aspect, info.width, info.height)
+    look_at = partial(parts_of, settings.region, settings.tiles, stretch=(1.0, 1.0) if scale is None else (scale.x, scale.y))
+    camera: Callable[[int, int], Camera] | None = None if networks.lifted is None else networks.lifted.camera
+    if scale is not None:
+        if camera is not None:
+            camera = partial(_same_for_all, scale.camera(camera(info.width, info.height)))
+        width, height = scale.size(info.width, info.height)
+        info = replace(info, width=width, height=height, pixel_aspect=Fraction(1))
     look_at(info.width, info.height)  # a region that cannot be is said before the work starts
 
     def fresh(keep: Callable[[Answer], Answer]) -> list[Stage]:
@@ -168,8 +184,8 @@ def make_stages(
             stages.append(Threshold(settings.min_pose_score, settings.min_keypoint_score))
         if settings.track != "all" and not refined:
             stages.append(Follow(settings.track))
-        if networks.lifter is not None and networks.lifted is not None:
-            body, camera = networks.lifted.body, networks.lifted.camera
+        if networks.lifter is not None and networks.lifted is not None and camera is not None:
+            body = networks.lifted.body
             if settings.lifter == "hmr":
                 stages.append(HmrLifter(body, networks.lifter, camera, every=settings.lifter_every))
             else:
@@ -177,7 +193,7 @@ def make_stages(
         return stages
 
     _warm(fresh(_as_it_is), info)
-    return fresh(keep)
+    return fresh(keep) if scale is None else [ToSquare(scale), *fresh(keep), ToStored(scale)]
 
 
 def _warm(stages: Sequence[Stage], info: SourceInfo) -> None:
@@ -246,7 +262,15 @@ def make_views(outputs: Outputs, networks: Networks, info: SourceInfo, live: boo
     if view:
         check_display()
     if outputs.screenshot is not None or (view and networks.lifted is not None and find_spec("open3d") is not None):
-        return [ViewerSink(networks.lifted, window=view, screenshot=outputs.screenshot, overwrite=outputs.overwrite)]
+        return [
+            ViewerSink(
+                networks.lifted,
+                window=view,
+                screenshot=outputs.screenshot,
+                overwrite=outputs.overwrite,
+                pixel_aspect=info.pixel_aspect,
+            )
+        ]
     return [WindowSink(info)] if view else []
 
 

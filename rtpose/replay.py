@@ -62,7 +62,8 @@ def replay(
         if out is not None:
             sinks.append(open_overlay(out, player.info, overwrite=overwrite, lifted=lifted))
         if view or screenshot is not None:
-            viewer = ViewerSink(lifted, window=view, screenshot=screenshot, overwrite=overwrite)
+            aspect = player.info.pixel_aspect
+            viewer = ViewerSink(lifted, window=view, screenshot=screenshot, overwrite=overwrite, pixel_aspect=aspect)
             player.held = lambda: viewer.paused
             sinks.append(viewer)
         return run(player, [player.attach], sinks, control=control)
@@ -132,4 +133,5 @@ def _info(header: Header, records: Records) -> SourceInfo:
     times = [r.time for r in islice(records, 100)]
     gaps = np.diff(times)
     rate = Fraction(1 / float(np.median(gaps))).limit_denominator(1001) if len(gaps) and np.median(gaps) > 0 else Fraction(30)
-    return SourceInfo(header.source, header.width, header.height, rate, Fraction(1, 90_000))
+    aspect = Fraction(header.pixel_aspect).limit_denominator(1000)
+    return SourceInfo(header.source, header.width, header.height, rate, Fraction(1, 90_000), pixel_aspect=aspect)

@@ -10,6 +10,7 @@ from functools import cache
 import cv2
 
 from ..errors import InputError, Stop
+from ..pixels import PixelScale
 from ..render import draw
 from ..source import SourceInfo
 from ..types import Result
@@ -28,8 +29,10 @@ class WindowSink:
     def __init__(self, info: SourceInfo) -> None:
         check_display()
         self._title = f"rtpose: {info.name}"
-        scale = min(1.0, LARGEST[0] / info.width, LARGEST[1] / info.height)
-        self._size = (max(1, round(info.width * scale)), max(1, round(info.height * scale)))
+        self._square = PixelScale.of(info.pixel_aspect, info.width, info.height)
+        width, height = (info.width, info.height) if self._square is None else self._square.size(info.width, info.height)
+        scale = min(1.0, LARGEST[0] / width, LARGEST[1] / height)
+        self._size = (max(1, round(width * scale)), max(1, round(height * scale)))
         self._shown = False
 
     def write(self, result: Result) -> None:
@@ -37,7 +40,10 @@ class WindowSink:
             cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
             cv2.resizeWindow(self._title, *self._size)
             self._shown = True
-        cv2.imshow(self._title, cv2.cvtColor(draw(result), cv2.COLOR_RGB2BGR))
+        picture = draw(result)
+        if self._square is not None:
+            picture = self._square.image(picture)
+        cv2.imshow(self._title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         self.idle()
 
     def idle(self) -> None:
