@@ -294,12 +294,13 @@ def process(
     start: float = 0.0,
     end: float | None = None,
     console: Console | None = None,
+    notes: list[str] | None = None,
 ) -> int:
     """Run the source named by `spec` into the outputs, with progress and a closing table; return the exit code.
 
     A video file is gone through twice, unless `causal`: the results are refined with the future known. start, end: seconds; only that
-    part of it. Everything said goes to the console, by default the standard error. Raises RtposeError with one clear line for what
-    went wrong.
+    part of it. Everything said goes to the console, by default the standard error; the notes at the end are also added to
+    `notes`. Raises RtposeError with one clear line for what went wrong.
     """
     console = console or Console(stderr=True, highlight=False)
     if outputs.export_dir is not None:
@@ -323,7 +324,7 @@ def process(
         console.print(
             "[yellow]note:[/yellow] nothing of this run is kept or shown: --save, --out and --view do that", soft_wrap=True
         )
-    return _carry_out(work, settings, console)
+    return _carry_out(work, settings, console, [] if notes is None else notes)
 
 
 @dataclass(frozen=True)
@@ -385,8 +386,8 @@ def _refinable(settings: Settings, console: Console) -> bool:
     return settings.lifter != "hmr"
 
 
-def _carry_out(work: _Work, settings: Settings, console: Console) -> int:
-    """Run, refine, export; return the exit code."""
+def _carry_out(work: _Work, settings: Settings, console: Console, notes: list[str]) -> int:
+    """Run, refine, export; return the exit code. notes: what is said at the end is added."""
     source, second, outputs = work.source, work.second, work.outputs
     governor = _governor(work.stages, settings, console)
     progress = ProgressSink(None if source.info.live else source.info.frames, console)
@@ -396,7 +397,9 @@ def _carry_out(work: _Work, settings: Settings, console: Console) -> int:
         with _interrupts(control):
             sinks = [*work.sinks, progress, *([governor] if work.live else [])]
             report = run(source, work.stages, sinks, live=work.live, control=control)
-        for note in source.notes:
+        estimators = [stage for stage in work.stages if isinstance(stage, KeypointEstimator)]
+        notes += [*source.notes, *(note for stage in estimators for note in stage.notes())]
+        for note in notes:
             console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
         console.print(summary(report))
         if second is not None and report.frames and not control.cancelled and not _refine(second, report.frames, console):
