@@ -180,11 +180,6 @@ def _table(outcomes: Sequence[Outcome], total: int) -> Table:
         table.add_column(column, justify="right")
     table.add_column("", overflow="fold")
     for o in outcomes:
-        table.add_row(
-            escape(o.file.name),
-            str(o.frames),
-            str(o.people),
-            f"{o.seconds:.1f}",
-            escape("; ".join([o.wrong or "done", *o.notes])),
-        )
+        said = "; ".join([o.wrong or "done", *o.notes])
+        table.add_row(escape(o.file.name), str(o.frames), str(o.people), f"{o.seconds:.1f}", escape(said))
     return table
