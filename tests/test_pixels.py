@@ -31,6 +31,7 @@ from rtpose.runs import Run, read_run
 from rtpose.scope import parts_of
 from rtpose.settings import Outputs, Settings
 from rtpose.sinks.data import Provenance, open_data, read_results
+from rtpose.sinks.viewer import _small
 from rtpose.source import SourceInfo, open_source
 from rtpose.stages.lift import Lifter
 from rtpose.types import Boxes, Frame, Result
@@ -134,6 +135,17 @@ def test_what_is_found_in_square_pixels_is_given_in_stored_ones(aspect: Fraction
     assert back.frame is result.frame
     assert back.detections is not None
     assert back.detections.xyxy[0] == pytest.approx([29.5, 19.5, 59.5, 39.5], abs=0.6)
+
+
+def test_the_viewer_shows_the_picture_with_its_own_shape() -> None:
+    image = np.zeros((60, 90, 3), np.uint8)
+    image[:, 45:] = 200
+    result = Result(Frame(0, 0.0, image, 0))
+    picture = _small(result, 360, 240, aspect=Fraction(2))
+    assert picture.shape[:2] == (120, 360)
+    assert picture[:, :176].max() == 0
+    assert picture[:, 184:].min() == 200
+    assert _small(result, 360, 240).shape[:2] == (240, 360)
 
 
 @pytest.mark.parametrize("aspect", [1, Fraction(1280, 1281), Fraction(100, 101), 0.995])
