@@ -256,7 +256,7 @@ def joint_angles(
     best, before = cost[0], np.zeros((n, 6), np.int64)
     for i in range(1, n):
         step = weight[i - 1] * np.abs(bends[i] - bends[i - 1][:, None]) + np.abs(asides[i] - asides[i - 1][:, None])
-        total = best[:, None] + (step if together[i - 1] else 0.0)
+        total = best[:, None] + (step if together[i - 1] else np.zeros((6, 6)))
         before[i] = total.argmin(0)
         best = total[before[i], each] + cost[i]
     chosen = np.zeros(n, np.int64)

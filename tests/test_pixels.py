@@ -33,7 +33,7 @@ from rtpose.settings import Outputs, Settings
 from rtpose.sinks.data import Provenance, open_data, read_results
 from rtpose.sinks.viewer import _small
 from rtpose.source import SourceInfo, open_source
-from rtpose.stages.lift import Lifter
+from rtpose.stages.lift import NAMES, Lifter
 from rtpose.types import Boxes, Frame, Result
 
 from .bodies import Walkers
@@ -178,7 +178,12 @@ def squeezed_walk(path: Path, aspect: Fraction, n: int = 6) -> tuple[int, int]:
     sink = open_data(path, info, Provenance(lifted=replace(walkers.lifted, camera=lambda w, h: camera)))
     for index in range(n):
         result = walkers.result(index)
-        sink.write(replace(result, people=narrow.people(result.people)))
+        found = result.bodies
+        assert found is not None
+        poses = zip(found.rotations, found.betas, found.translation, strict=True)
+        points = np.array([np.concatenate([walkers.body.keypoints3d(*pose)[:17], walkers.body.pose(*pose)[1]]) for pose in poses])
+        bodies = replace(found, joints3d=points, uncertainty=np.full(points.shape[:2], 0.03), joint_names=NAMES)
+        sink.write(replace(result, people=narrow.people(result.people), bodies=bodies))
     sink.close()
     return width, height
 
@@ -194,7 +199,7 @@ def test_results_say_what_their_pixels_are_and_replay_and_report_show_them_so(tm
     assert header.camera.fy == pytest.approx(2 * header.camera.fx)
     for record in records:
         assert record.bodies is not None
-        assert header.camera.project(record.bodies.joints3d) == pytest.approx(record.people.keypoints[..., :2], abs=0.05)
+        assert header.camera.project(record.bodies.joints3d[:, :17]) == pytest.approx(record.people.keypoints[..., :2], abs=0.05)
     replay(path, out=drawn, view=False)
     with av.open(str(drawn)) as file:
         video = file.streams.video[0]
