@@ -273,7 +273,7 @@ def test_the_reference_clip_squeezed_has_the_same_people_angles_and_distances(tm
         assert sorted(run.people) == sorted(plain.people)
         # Half the columns are gone at 2:1, which costs the network a little.
         apart, ratio = shared_angles(plain, run, [(who, who) for who in plain.people])
-        assert apart < 5
+        assert apart < 8
         assert 0.96 < ratio < 1.04
         for who, person in run.people.items():
             _, mine, theirs = np.intersect1d(person.rows, plain.people[who].rows, return_indices=True)
