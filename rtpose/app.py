@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from fractions import Fraction
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +35,7 @@ from .journal import SUFFIX, Answer, Journal, fingerprint, run_of
 from .models import find, models, verify
 from .models.hmr import network_of
 from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run, stage_name
+from .pixels import PixelScale, ToSquare, ToStored, is_square
 from .refine import Interrupted, Summary
 from .refine.run import SecondPass
 from .replay import Player, replay
@@ -126,11 +128,18 @@ def _cameras(settings: Settings, info: SourceInfo) -> Callable[[int, int], Camer
     given = (settings.focal, settings.fov, settings.calibration)
     focal = info.focal if all(value is None for value in given) else settings.focal
 
+    aspect = 1.0 if is_square(info.pixel_aspect) else float(info.pixel_aspect)
+
     @lru_cache(maxsize=16)
     def camera(width: int, height: int) -> Camera:
-        return camera_for(width, height, focal=focal, fov=settings.fov, calibration=settings.calibration)
+        return camera_for(width, height, focal=focal, fov=settings.fov, calibration=settings.calibration, pixel_aspect=aspect)
 
     camera(info.width, info.height)  # what is wrong with it is said before the work starts
+    return camera
+
+
+def _same_for_all(camera: Camera, width: int, height: int) -> Camera:
+    """The frames of a video all have one size."""
     return camera
 
 
@@ -147,9 +156,17 @@ def make_stages(
     preparing: Callable[[str], None] = _say_nothing,
 ) -> list[Stage]:
     """The stages of a run, in order, each with its networks and compiled code warm. keep: see `rtpose.journal`. refined: a second pass
-    will know who is to be followed, so that nobody is left out. preparing: called with what is being made warm."""
+    will know who is to be followed, so that nobody is left out. preparing: called with what is being made warm. The stages take and give
+    stored pixels, and compute in square ones."""
     settings, models = networks.settings, networks.models
-    look_at = partial(parts_of, settings.region, settings.tiles)
+    scale = PixelScale.of(info.pixel_aspect, info.width, info.height)
+    look_at = partial(parts_of, settings.region, settings.tiles, stretch=(1.0, 1.0) if scale is None else (scale.x, scale.y))
+    camera: Callable[[int, int], Camera] | None = None if networks.lifted is None else networks.lifted.camera
+    if scale is not None:
+        if camera is not None:
+            camera = partial(_same_for_all, scale.camera(camera(info.width, info.height)))
+        width, height = scale.size(info.width, info.height)
+        info = replace(info, width=width, height=height, pixel_aspect=Fraction(1))
     look_at(info.width, info.height)  # a region that cannot be is said before the work starts
 
     def fresh(keep: Callable[[Answer], Answer]) -> list[Stage]:
@@ -180,8 +197,8 @@ def make_stages(
             stages.append(Threshold(settings.min_pose_score, settings.min_keypoint_score))
         if settings.track != "all" and not refined:
             stages.append(Follow(settings.track))
-        if networks.lifter is not None and networks.lifted is not None:
-            body, camera = networks.lifted.body, networks.lifted.camera
+        if networks.lifter is not None and networks.lifted is not None and camera is not None:
+            body = networks.lifted.body
             if settings.lifter == "hmr":
                 stages.append(HmrLifter(body, networks.lifter, camera, every=settings.lifter_every))
             else:
@@ -189,7 +206,7 @@ def make_stages(
         return stages
 
     _warm(fresh(_as_it_is), info, preparing)
-    return fresh(keep)
+    return fresh(keep) if scale is None else [ToSquare(scale), *fresh(keep), ToStored(scale)]
 
 
 def _warm(stages: Sequence[Stage], info: SourceInfo, preparing: Callable[[str], None]) -> None:
@@ -268,6 +285,7 @@ def make_views(outputs: Outputs, networks: Networks, info: SourceInfo, live: boo
                 window=view,
                 screenshot=outputs.screenshot,
                 overwrite=outputs.overwrite,
+                pixel_aspect=info.pixel_aspect,
                 parts=outputs.draw,
                 mirror=outputs.mirror,
             )
@@ -296,12 +314,13 @@ def process(
     end: float | None = None,
     verbose: bool = False,
     console: Console | None = None,
+    notes: list[str] | None = None,
 ) -> int:
     """Run the source named by `spec` into the outputs, tell what goes on and what came of it; return the exit code.
 
     A video file is gone through twice, unless `causal`: the results are refined with the future known. start, end: seconds; only that
-    part of it. verbose: with a table of the stages. Everything said goes to the console, by default the standard error. Raises
-    RtposeError with one clear line for what went wrong.
+    part of it. verbose: with a table of the stages. Everything said goes to the console, by default the standard error; the notes at the
+    end are also added to `notes`. Raises RtposeError with one clear line for what went wrong.
     """
     console = console or Console(stderr=True, highlight=False)
     if outputs.export_dir is not None:
@@ -333,7 +352,7 @@ def process(
         console.print(
             "[yellow]note:[/yellow] nothing of this run is kept or shown: --save, --out and --view do that", soft_wrap=True
         )
-    return _carry_out(work, settings, console, verbose=verbose)
+    return _carry_out(work, settings, console, [] if notes is None else notes, verbose=verbose)
 
 
 def check_use(settings: Settings, info: SourceInfo, *, live: bool, sequence: bool = False) -> None:
@@ -435,8 +454,8 @@ def _refinable(settings: Settings, console: Console) -> bool:
     return settings.lifter != "hmr"
 
 
-def _carry_out(work: _Work, settings: Settings, console: Console, *, verbose: bool) -> int:
-    """Run, refine, export, say what came of it; return the exit code."""
+def _carry_out(work: _Work, settings: Settings, console: Console, notes: list[str], *, verbose: bool) -> int:
+    """Run, refine, export, say what came of it; return the exit code. notes: what is said at the end is added."""
     source, second, outputs = work.source, work.second, work.outputs
     governor = _governor(work.stages, settings, console)
     what = "tracking" if second is None else "first pass: tracking"
@@ -448,7 +467,9 @@ def _carry_out(work: _Work, settings: Settings, console: Console, *, verbose: bo
         with _interrupts(control):
             sinks = [*work.sinks, progress, *([governor] if work.live else [])]
             report = run(source, work.stages, sinks, live=work.live, control=control)
-        for note in source.notes:
+        estimators = [stage for stage in work.stages if isinstance(stage, KeypointEstimator)]
+        notes += [*source.notes, *(note for stage in estimators for note in stage.notes())]
+        for note in notes:
             console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
         console.print(summary(report))
         if verbose:

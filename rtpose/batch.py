@@ -69,13 +69,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: frames and people in its results, seconds it took; what went wrong, empty if nothing did."""
+    """What became of a file: frames and people in its results, seconds it took; what went wrong, empty if nothing did; notes
+    of its run."""
 
     file: Path
     frames: int = 0
     people: int = 0
     seconds: float = 0.0
     wrong: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def batch(
@@ -209,14 +211,17 @@ def _as_worker(job: Job) -> Outcome:
 def track_file(job: Job) -> Outcome:
     """Run one file."""
     save, begin = Path(str(job.outputs.save)), time.monotonic()
+    notes: list[str] = []
     try:
         start, end = job.part
-        console = Console(quiet=True)
-        code = process(str(job.file), job.settings, job.outputs, causal=job.causal, start=start, end=end, console=console)
+        quiet = Console(quiet=True)
+        code = process(
+            str(job.file), job.settings, job.outputs, causal=job.causal, start=start, end=end, console=quiet, notes=notes
+        )
         wrong = BROKEN_OFF if code == INTERRUPTED else ""
     except RtposeError as error:
         wrong = " ".join(str(error).split())
-    return Outcome(job.file, *_found(save), time.monotonic() - begin, wrong)
+    return Outcome(job.file, *_found(save), time.monotonic() - begin, wrong, tuple(notes))
 
 
 def _found(save: Path) -> tuple[int, int]:
@@ -237,5 +242,6 @@ def _table(outcomes: Sequence[Outcome], total: int) -> Table:
         table.add_column(column, justify="right")
     table.add_column("", overflow="fold")
     for o in outcomes:
-        table.add_row(escape(o.file.name), str(o.frames), str(o.people), f"{o.seconds:.1f}", escape(o.wrong) or "done")
+        said = "; ".join([o.wrong or "done", *o.notes])
+        table.add_row(escape(o.file.name), str(o.frames), str(o.people), f"{o.seconds:.1f}", escape(said))
     return table

@@ -186,7 +186,7 @@ class SettingsOptions:
             help="Look for small people in overlapping parts of the picture, too: auto, how many, or columns and rows such as 3x2.",
         ),
     ] = Settings.tiles
-    focal: Annotated[float | None, Parameter(group=BODIES, help="The camera's focal length in px.")] = None
+    focal: Annotated[float | None, Parameter(group=BODIES, help="The camera's focal length in px of the height.")] = None
     fov: Annotated[float | None, Parameter(group=BODIES, help="Its field of view across the longer side, degrees.")] = None
     calibration: Annotated[Path | None, Parameter(group=BODIES, help="A calibration file (JSON, or OpenCV's or ROS's YAML).")] = (
         None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -182,16 +183,23 @@ def angles(person: Person, body: BodyModel, points: F64, deviations: F64) -> dic
     wobble = {name: _wobble(points, deviations, *ends) for name, ends in _SEGMENTS.items()}
     found: dict[str, Series] = {}
 
-    def hinge(name: str, proximal: str, distal: str, axis: int, sign: float) -> None:
+    def hinge(
+        joint: str, proximal: str, distal: str, flexes: float, abducts: float, flexion: str, abduction: str | None = None
+    ) -> None:
         turn = world[:, _BONES[proximal]].swapaxes(1, 2) @ world[:, _BONES[distal]]
-        value = sign * Rotation.from_matrix(turn).as_euler("XZY", degrees=True)[:, axis]
-        found[name] = Series("deg", value, np.degrees(np.hypot(wobble[proximal], wobble[distal])))
+        bend, aside = joint_angles(turn, person.rows, _RANGES[joint], flexes, abducts)
+        if joint == "knee":  # a heel that is drawn beyond the thigh's far side opens the knee again
+            bend = np.where(bend > 180, 360 - bend, bend)
+        sd = np.degrees(np.hypot(wobble[proximal], wobble[distal]))
+        # Near its pole, at 90 degrees of abduction, flexion and turn about the bone's length cannot be told apart.
+        found[flexion] = Series("deg", bend, np.minimum(sd / np.maximum(np.abs(np.cos(np.radians(aside))), 1e-6), _UNKNOWN_SD))
+        if abduction is not None:
+            found[abduction] = Series("deg", aside, sd)
 
     for side, outward in (("left", 1.0), ("right", -1.0)):
-        hinge(f"{side}_hip_flexion", "pelvis", f"{side}_thigh", 0, -1)
-        hinge(f"{side}_hip_abduction", "pelvis", f"{side}_thigh", 1, outward)
-        hinge(f"{side}_knee_flexion", f"{side}_thigh", f"{side}_shank", 0, 1)
-        hinge(f"{side}_ankle_dorsiflexion", f"{side}_shank", f"{side}_foot", 0, -1)
+        hinge("hip", "pelvis", f"{side}_thigh", -1, outward, f"{side}_hip_flexion", f"{side}_hip_abduction")
+        hinge("knee", f"{side}_thigh", f"{side}_shank", 1, outward, f"{side}_knee_flexion")
+        hinge("ankle", f"{side}_shank", f"{side}_foot", -1, outward, f"{side}_ankle_dorsiflexion")
         arm, forearm, trunk = f"{side}_upper_arm", f"{side}_forearm", world[:, _BONES["trunk"]]
         along = {bone: _along(points, *_SEGMENTS[bone]) for bone in (arm, forearm)}
         bend = np.degrees(_between(along[arm], along[forearm]))
@@ -201,11 +209,92 @@ def angles(person: Person, body: BodyModel, points: F64, deviations: F64) -> dic
         away = np.hypot(x, z)
         found[f"{side}_shoulder_elevation"] = Series("deg", np.degrees(np.arctan2(away, -y)), np.degrees(sd))
         # Where the arm hangs or is held straight up, no plane is the plane that it is lifted in.
-        plane_sd = np.minimum(np.degrees(sd / np.maximum(away, 1e-6)), 180 / np.sqrt(3))
-        found[f"{side}_shoulder_plane"] = Series("deg", np.degrees(np.arctan2(z, outward * x)), plane_sd)
-    hinge("trunk_flexion", "pelvis", "trunk", 0, 1)
-    hinge("trunk_lean_right", "pelvis", "trunk", 1, 1)
+        plane_sd = np.minimum(np.degrees(sd / np.maximum(away, 1e-6)), _UNKNOWN_SD)
+        plane = _continued(np.degrees(np.arctan2(z, outward * x)), person.rows, away > _LIFTED_ARM)
+        found[f"{side}_shoulder_plane"] = Series("deg", plane, plane_sd)
+    hinge("trunk", "pelvis", "trunk", 1, 1, "trunk_flexion", "trunk_lean_right")
     return found
+
+
+_UNKNOWN_SD = 180 / np.sqrt(3)
+"""Degrees: of an angle of which nothing is known, even over a whole turn."""
+_LIFTED_ARM = np.sin(np.radians(15))
+"""Of the upper arm's length: an arm less than so far from hanging, or from straight up, may go over to any plane."""
+_RANGES = {"hip": (-40, 150, -60, 130), "knee": (-20, 170, -40, 40), "ankle": (-70, 60, -60, 60), "trunk": (-70, 120, -70, 70)}
+"""Degrees that a joint hardly leaves: flexion from, to, abduction from, to. They only choose between names of the same turn."""
+_OUTSIDE = 0.05
+"""A degree outside those counts as much, in each frame, as a step of so many degrees from one frame to the next."""
+
+
+def joint_angles(
+    turns: F64, rows: NDArray[np.int64], limits: tuple[float, float, float, float], flexes: float = 1.0, abducts: float = 1.0
+) -> tuple[F64, F64]:
+    """Flexion and abduction (n,) in degrees, continuous over time, of turns (n, 3, 3) from the upper bone's frame to the lower one's.
+
+    The joint coordinate system of Grood and Suntay: flexion about the upper bone's side axis x, abduction about the floating axis,
+    the rest about the lower bone's length y. Each turn has two such decompositions, (a, b, c) and (a + 180, 180 - b, c + 180), which
+    meet at b = 90, and each a may be whole turns more. Of all these the sequence is taken that moves least, flexion by as much as it
+    moves the bone, and lies least outside of `limits` (flexion from, to, abduction from, to). flexes, abducts: 1 or -1, the signs of
+    both. rows: of the run; what was absent in between begins anew.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Gimbal lock")  # flexion is then taken from the frames around
+        flexion, abduction, _ = Rotation.from_matrix(turns).as_euler("XZY", degrees=True).T
+    flexion, abduction = flexes * flexion, abducts * abduction
+    flexion = _bridged(flexion, np.abs(abduction) < 90 - _POLE)
+    shifts = np.array([-360.0, 0.0, 360.0])
+    bends = np.concatenate([flexion[:, None] + shifts, flexion[:, None] % 360 - 180 + shifts], 1)
+    asides = np.repeat(np.stack([abduction, np.where(abduction < 0, -180.0, 180.0) - abduction], 1), 3, 1)
+    low, high, inner, outer = limits
+    cost = _OUTSIDE * (_beyond(bends, low, high) + _beyond(asides, inner, outer))
+    weight = np.abs(np.cos(np.radians(abduction)))
+    weight = (weight[1:] + weight[:-1]) / 2
+    together = np.diff(rows) == 1
+    # Where the usual decomposition lies within the limits and does not jump, it is the one.
+    jumps = weight * np.abs(np.diff(flexion)) + np.abs(np.diff(abduction))
+    if not cost[:, 1].any() and (jumps[together] < _JUMP).all():
+        return flexion, abduction
+    n, each = len(flexion), np.arange(6)
+    best, before = cost[0], np.zeros((n, 6), np.int64)
+    for i in range(1, n):
+        step = weight[i - 1] * np.abs(bends[i] - bends[i - 1][:, None]) + np.abs(asides[i] - asides[i - 1][:, None])
+        total = best[:, None] + (step if together[i - 1] else np.zeros((6, 6)))
+        before[i] = total.argmin(0)
+        best = total[before[i], each] + cost[i]
+    chosen = np.zeros(n, np.int64)
+    chosen[-1] = best.argmin()
+    for i in range(n - 1, 0, -1):
+        chosen[i - 1] = before[i, chosen[i]]
+    every = np.arange(n)
+    return bends[every, chosen], asides[every, chosen]
+
+
+_POLE = 0.05
+"""Degrees from 90 of abduction within which flexion is not looked for."""
+_JUMP = 60.0
+"""Degrees: no bone turns so far from one frame to the next but by a change of decomposition."""
+
+
+def _beyond(values: F64, low: float, high: float) -> F64:
+    return np.maximum(0.0, np.maximum(low - values, values - high))
+
+
+def _bridged(values: F64, known: NDArray[np.bool_]) -> F64:
+    """Angles (n,) in degrees where they are known, between them the last known one."""
+    if known.all() or not known.any():
+        return values
+    last = np.maximum.accumulate(np.where(known, np.arange(len(values)), -1))
+    return np.asarray(values[np.where(last < 0, int(known.argmax()), last)])
+
+
+def _continued(values: F64, rows: NDArray[np.int64], known: NDArray[np.bool_]) -> F64:
+    """Angles (n,) in degrees without steps of 360 from one frame to the next where both are known; else within half a turn of 0."""
+    joined = (np.diff(rows) == 1) & known[1:] & known[:-1]
+    turns = np.where(joined, -np.round(np.diff(values) / 360), 0.0)
+    total = np.concatenate([[0.0], np.cumsum(turns)])
+    begins = np.concatenate([[True], ~joined])
+    first = np.maximum.accumulate(np.where(begins, np.arange(len(values)), 0))
+    return np.asarray(values + 360 * (total - total[first]))
 
 
 _BONES = {

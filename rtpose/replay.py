@@ -74,7 +74,15 @@ def replay(
         if out is not None:
             sinks.append(open_overlay(out, player.info, overwrite=overwrite, lifted=lifted, parts=parts))
         if screenshot is not None or (view and lifted is not None and find_spec("open3d") is not None):
-            viewer = ViewerSink(lifted, window=view, screenshot=screenshot, overwrite=overwrite, parts=parts, mirror=mirror)
+            viewer = ViewerSink(
+                lifted,
+                window=view,
+                screenshot=screenshot,
+                overwrite=overwrite,
+                pixel_aspect=player.info.pixel_aspect,
+                parts=parts,
+                mirror=mirror,
+            )
             player.held = lambda: viewer.paused
             sinks.append(viewer)
         elif view:
@@ -166,4 +174,5 @@ def _info(header: Header, records: Records) -> SourceInfo:
         rate = Fraction(header.rate).limit_denominator(1001)
     else:
         rate = nominal_rate([record.time for record in islice(records, 100)]) or Fraction(30)
-    return SourceInfo(header.source, header.width, header.height, rate, Fraction(1, 90_000))
+    aspect = Fraction(header.pixel_aspect).limit_denominator(1000)
+    return SourceInfo(header.source, header.width, header.height, rate, Fraction(1, 90_000), pixel_aspect=aspect)

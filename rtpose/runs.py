@@ -194,7 +194,7 @@ def cameras(header: Header) -> Callable[[int, int], Camera]:
 
     def camera(width: int, height: int) -> Camera:
         known = header.camera if (width, height) == (header.width, header.height) else None
-        return known or camera_for(width, height)
+        return known or camera_for(width, height, pixel_aspect=header.pixel_aspect)
 
     return camera
 

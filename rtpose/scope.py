@@ -98,9 +98,14 @@ def grid_of(tiles: str, width: int, height: int) -> tuple[int, int]:
     return min(shapes, key=lambda shape: abs(math.log(width * shape[1] / (height * shape[0]))))
 
 
-def parts_of(region: str | None, tiles: str, width: int, height: int) -> list[Rect]:
-    """The parts of a picture of this size that the detector looks at: the region, and then the tiles of it, if there are several."""
-    x0, y0, x1, y1 = whole = region_of(region, width, height)
+def parts_of(region: str | None, tiles: str, width: int, height: int, stretch: tuple[float, float] = (1.0, 1.0)) -> list[Rect]:
+    """The parts of a picture of this size that the detector looks at: the region, and then the tiles of it, if there are several.
+
+    stretch: how many of its pixels one of those is wide and high that the region is given in.
+    """
+    x, y = stretch
+    a, b, c, d = region_of(region, round(width / x), round(height / y))
+    x0, y0, x1, y1 = whole = round(a * x), round(b * y), round(c * x), round(d * y)
     columns, rows = grid_of(tiles, x1 - x0, y1 - y0)
     if columns * rows == 1:
         return [whole]

@@ -81,6 +81,8 @@ REACH_SECONDS = 0.1
 
 SCAN_PACKETS, SCAN_BYTES = 300, 32 << 20
 """So much of a file is read ahead to learn its frame rate from its time stamps."""
+WIDEST_PIXEL = 4
+"""Pixels that a file calls wider than so many times their height, or higher than so many times their width, are a mistake."""
 
 BACK_OFF = (0.25, 2.0)
 """Seconds between attempts to reopen: the first wait, and the cap on its doubling."""
@@ -94,8 +96,8 @@ class SourceInfo:
     nominal frames a second. time_base: seconds that the source counts in. frames: how many are expected, None where nobody
     can know. live: a camera or stream that does not wait. pictures: `Frame.file` is set. path: the file, None where there is
     none, or many. folder: where the pictures are, None if in several. has_audio: `path` has sound. pixel_aspect: width of a
-    pixel over its height, as shown. part: only some of `path` is read. focal: px, where the metadata tells; of the first of
-    several pictures.
+    pixel over its height, as shown. part: only some of `path` is read. focal: px of the height, where the metadata tells; of the
+    first of several pictures.
     """
 
     name: str
@@ -301,6 +303,7 @@ class _Video:
         # Frame threads delay a picture by as many frames as there are threads, which a live picture must not be.
         context.thread_type = "SLICE" if live else "AUTO"
         self.undecodable = self.damaged = self.resized = self.last_duration = 0
+        self.odd_aspect: Fraction | None = None
         self.time_base = self.stream.time_base or Fraction(1, 90000)
         self.stream_seconds = None if self.stream.duration is None else self.stream.duration * self.time_base
         self.reached = Fraction(0)
@@ -322,6 +325,8 @@ class _Video:
     def info(self, name: str, *, live: bool, path: Path | None = None) -> SourceInfo:
         width, height = self._size
         aspect = self.stream.sample_aspect_ratio or Fraction(1)
+        if not 1 / WIDEST_PIXEL <= aspect <= WIDEST_PIXEL:
+            self.odd_aspect, aspect = aspect, Fraction(1)
         if self._upright.swap:
             width, height, aspect = height, width, 1 / aspect
         return SourceInfo(
@@ -335,7 +340,7 @@ class _Video:
             path=path,
             has_audio=path is not None and sound_of(self.container) is not None,
             pixel_aspect=aspect,
-            focal=_focal_of_video(self.container, self.stream, width, height),
+            focal=_focal_of_video(self.container, self.stream, float(width * aspect), height),
         )
 
     def pictures(self) -> Iterator[_Picture]:
@@ -361,7 +366,10 @@ class _Video:
             "damaged frames": self.damaged,
             "frames scaled because their size differs from the first": self.resized,
         }
-        return [f"{what}: {n}" for what, n in counted.items() if n]
+        notes = [f"{what}: {n}" for what, n in counted.items() if n]
+        if self.odd_aspect is not None:
+            notes.append(f"pixels taken for square: the file says that they are {float(self.odd_aspect):g} times as wide as high")
+        return notes
 
     def expected(self) -> int | None:
         """How many frames there should be."""
@@ -473,7 +481,8 @@ def sound_of(container: InputContainer) -> AudioStream | None:
     return next((s for s in container.streams.audio if s.codec_context is not None), None)
 
 
-def _focal_of_video(container: InputContainer, stream: VideoStream, width: int, height: int) -> float | None:
+def _focal_of_video(container: InputContainer, stream: VideoStream, width: float, height: float) -> float | None:
+    """In pixels of the height; width is in those, too."""
     for tags in (stream.metadata, container.metadata):
         for key, value in tags.items():
             if key.endswith("camera.focal_length.35mm_equivalent"):
@@ -506,7 +515,7 @@ def _focal_of_picture(data: bytes, width: int, height: int) -> float | None:
     return _from_film(directory, width, height)
 
 
-def _from_film(millimetres: float, width: int, height: int) -> float | None:
+def _from_film(millimetres: float, width: float, height: float) -> float | None:
     """px, from the focal length that gives the same view on 35 mm film, whose diagonal is 43.27 mm; cameras write 0 for unknown."""
     return millimetres / 43.27 * math.hypot(width, height) if millimetres > 0 else None
 

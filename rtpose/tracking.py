@@ -192,6 +192,8 @@ class Tracker:
         self._tracked: list[_Person] = []
         self._lost: list[_Person] = []
         self._refused: list[tuple[float, F32, float]] = []
+        self.crowded = 0
+        """Times that `look` left somebody out because of `people`."""
         self._looks: list[_Look] = []
         self._waiting: list[_Person] = []
         self._next = 1
@@ -207,7 +209,9 @@ class Tracker:
         """
         self._waiting = [person for person in self._tracked if detections is None and person.id == 0 and person.frames > SOON]
         looked = [person for person in self._tracked if not any(person is other for other in self._waiting)]
-        self._looks = self._places(looked, time, detections, independent)
+        places = self._places(looked, time, detections, independent)
+        self._looks = places[: self.people]
+        self.crowded += len(places) > self.people
         new = sum(look.person is None for look in self._looks)
         few = len(self._looks) - new <= FEW
         boxes = [_foreseen(look, time) if few else look.box for look in self._looks]
@@ -217,7 +221,7 @@ class Tracker:
         """Boxes (m, 4) px that the next `look` will give to those who are reported, if they move as before; to be asked between a `look`
         and its `update`. No row where more than `FEW` are followed."""
         looked = [person for person in self._tracked if detections is not None or person.id or person.frames < SOON]
-        places = self._places(looked, time, detections, False) if len(looked) <= FEW else []
+        places = self._places(looked, time, detections, False)[: self.people] if len(looked) <= FEW else []
         return np.array([look.box for look in places if look.person is not None and look.person.id], np.float32).reshape(-1, 4)
 
     def promising(self, keypoints: F32, longer: int) -> I64:
@@ -298,7 +302,7 @@ class Tracker:
         places = [_Look(_moved(*_motion(person), time), person, None, False) for person in people]
         if detections is not None:
             places = self._with_detections(places, detections, independent)
-        return places[: self.people]
+        return places
 
     def _with_detections(self, looks: list[_Look], detections: Boxes, independent: bool) -> list[_Look]:
         """Tell the people tracked what the detector saw of them, and look where it saw anything else.

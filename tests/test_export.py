@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from rtpose.body.model import load_body
 from rtpose.errors import EndedEarly, InputError, RtposeError
 from rtpose.export import FORMATS, export
+from rtpose.export.bvh import _angles
 from rtpose.runs import read_run
 from rtpose.sinks.data import read_results, save_arrays
 from rtpose.types import Result
@@ -554,3 +555,13 @@ def test_a_disk_that_fills_in_the_middle(saved: tuple[Path, list[Result]], tmp_p
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["person-1.bvh"]
     assert len(read_bvh(tmp_path / "out" / "person-1.bvh")[1]) == 22
     assert run.read_bytes() == saved[0].read_bytes()
+
+
+def test_a_joint_that_turns_through_its_pole_makes_no_step_in_a_bvh() -> None:
+    n = 200
+    wanted = np.stack([30 * np.sin(np.arange(n) / 20), np.linspace(-20, 150, n), 20 * np.cos(np.arange(n) / 30)], 1)
+    turns = Rotation.from_euler("ZXY", wanted, degrees=True)
+    angles = _angles(turns.as_quat().reshape(n, 1, 4))[:, 0]
+    assert angles == pytest.approx(wanted, abs=1e-6)
+    assert np.abs(np.diff(angles, axis=0)).max() < 2
+    assert (Rotation.from_euler("ZXY", angles, degrees=True) * turns.inv()).magnitude().max() < 1e-9

@@ -20,7 +20,18 @@ from scipy.spatial.transform import Rotation
 from rtpose.body.camera import Camera
 from rtpose.body.model import JOINT_NAMES, load_body
 from rtpose.errors import InputError
-from rtpose.measures import STANDS, Measures, angles, contacts, heights_of, measure, measure_run, save_measures, slopes
+from rtpose.measures import (
+    STANDS,
+    Measures,
+    angles,
+    contacts,
+    heights_of,
+    joint_angles,
+    measure,
+    measure_run,
+    save_measures,
+    slopes,
+)
 from rtpose.reference import truth
 from rtpose.runs import Person, Run, read_run
 from rtpose.sinks.data import Header
@@ -105,6 +116,81 @@ def test_a_bent_joint_has_its_angle_and_no_other_changes(name: str, degrees: flo
         carried = joint == "spine3" and "shoulder" in other
         if other != name and "plane" not in other and not carried:
             assert after[other] == pytest.approx(before[other], abs=1e-3), other
+
+
+HIP = (-40.0, 150.0, -60.0, 130.0)
+
+
+@pytest.mark.parametrize("flexion", [-10.0, 0.0, 10.0, 40.0])
+@pytest.mark.parametrize(("side", "outward"), [("left", 1), ("right", -1)])
+def test_a_leg_that_goes_out_beyond_90_degrees_keeps_its_flexion(side: str, outward: int, flexion: float) -> None:
+    """Flexion is not known at the pole itself, and its deviation says so."""
+    out = np.linspace(0, 120, 31)
+    rotations = standing(31)
+    turns = Rotation.from_euler("XZ", np.stack([np.full(31, -flexion), outward * out], 1), degrees=True)
+    rotations[:, J[f"{side}_hip"]] = turns.as_rotvec()
+    person = person_of(rotations)
+    found = angles(person, BODY, np.float64(person.joints3d[:, 17:]), np.float64(person.uncertainty[:, 17:]))
+    abduction, bend = found[f"{side}_hip_abduction"], found[f"{side}_hip_flexion"]
+    assert abduction.values == pytest.approx(out, abs=0.1)
+    assert bend.values == pytest.approx(flexion, abs=0.1)
+    assert abduction.sd == pytest.approx(abduction.sd[0], rel=0.01)
+    near = np.abs(out - 90) < 5
+    assert (bend.sd[near] > 5 * abduction.sd[near]).all()
+    assert bend.sd.max() < 104
+    assert bend.sd[0] == pytest.approx(abduction.sd[0], rel=1e-3)
+
+
+@given(
+    flexion=st.floats(-30, 90),
+    swing=st.floats(0, 40),
+    reach=st.floats(30, 120),
+    rotation=st.floats(-40, 40),
+)
+@settings(max_examples=40)
+def test_joint_angles_are_continuous_and_make_the_turn(flexion: float, swing: float, reach: float, rotation: float) -> None:
+    phase = np.linspace(0, 2 * np.pi, 120)
+    wanted = np.stack([flexion + swing * np.sin(phase), reach * np.sin(phase / 2) ** 2, np.full(120, rotation)], 1)
+    turns = Rotation.from_euler("XZY", wanted, degrees=True)
+    bend, aside = joint_angles(turns.as_matrix(), np.arange(120), HIP)
+    assert np.abs(np.diff(aside)).max() < 10
+    clear = np.abs(np.cos(np.radians(wanted[:, 1]))) > 0.05
+    # Within a twentieth of a degree of the pole flexion is that of the frame before, and neither is exact there.
+    assert bend[clear] == pytest.approx(wanted[clear, 0], abs=0.2)
+    assert aside == pytest.approx(wanted[:, 1], abs=0.2)
+
+
+def test_an_absence_begins_the_angles_anew() -> None:
+    out = np.array([100.0, 104, 108, 10, 12, 14])
+    turns = Rotation.from_euler("XZY", np.stack([np.full(6, 5.0), out, np.zeros(6)], 1), degrees=True).as_matrix()
+    bend, aside = joint_angles(turns, np.array([0, 1, 2, 40, 41, 42]), HIP)
+    assert bend == pytest.approx(5, abs=1e-6)
+    assert aside == pytest.approx(out, abs=1e-6)
+
+
+def test_a_knee_is_never_bent_by_more_than_180_degrees_and_makes_no_step() -> None:
+    bent = np.concatenate([np.linspace(0, 200, 101), np.linspace(200, 0, 101)])
+    rotations = standing(len(bent))
+    rotations[:, J["left_knee"], 0] = np.radians(bent)
+    person = person_of(rotations)
+    found = angles(person, BODY, np.float64(person.joints3d[:, 17:]), np.float64(person.uncertainty[:, 17:]))
+    values = found["left_knee_flexion"].values
+    assert values.max() <= 180
+    assert np.abs(np.diff(values)).max() < 2.1
+    assert values == pytest.approx(np.minimum(bent, 360 - bent), abs=0.1)
+
+
+def test_the_plane_of_a_lifted_arm_makes_no_step_behind_the_back() -> None:
+    around = np.radians(np.linspace(90, 250, 81))
+    rotations = standing(81)
+    hanging = Rotation.from_rotvec(DOWN[J["left_shoulder"]])
+    axes = np.stack([-np.sin(around), np.zeros(81), np.cos(around)], 1)
+    rotations[:, J["left_shoulder"]] = (Rotation.from_rotvec(np.radians(60) * axes) * hanging).as_rotvec()
+    person = person_of(rotations)
+    found = angles(person, BODY, np.float64(person.joints3d[:, 17:]), np.float64(person.uncertainty[:, 17:]))
+    plane = found["left_shoulder_plane"].values
+    assert np.abs(np.diff(plane)).max() < 10
+    assert np.ptp(plane) > 120
 
 
 @given(degrees=st.floats(10, 150))

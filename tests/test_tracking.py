@@ -303,3 +303,13 @@ def test_iou_of_boxes(drawn: list[tuple[float, float, float]]) -> None:
     np.testing.assert_allclose(np.diag(value), 1, atol=1e-6)
     np.testing.assert_allclose(value, value.T, atol=1e-6)
     assert iou(boxes[:1], boxes[:1] + 5000)[0, 0] == 0
+
+
+def test_frames_in_which_somebody_was_left_out_are_counted() -> None:
+    people = [(200.0 + 300 * k, 500.0, RED) for k in range(5)]
+    enough, few = World(Tracker(people=5)), World(Tracker(people=3))
+    for k in range(10):
+        enough.step(k / 30, people, look=k % 5 == 0)
+        assert len(few.step(k / 30, people, look=k % 5 == 0)) <= 3
+    assert enough.tracker.crowded == 0
+    assert few.tracker.crowded == 2, "in the frames in which the detector saw more"

@@ -1,7 +1,8 @@
 """The pinhole camera: where the focal length comes from, and calibration files.
 
 A point (x, y, z) in metres of the camera frame falls on the pixel (fx x / z + cx, fy y / z + cy); pixel (0, 0) is the centre of
-the top left one, so a picture's middle is ((w - 1) / 2, (h - 1) / 2). Lenses are taken for undistorted.
+the top left one, so a picture's middle is ((w - 1) / 2, (h - 1) / 2). fx and fy differ where pixels are not square: px are those of
+the picture as it is stored. Lenses are taken for undistorted.
 """
 
 from __future__ import annotations
@@ -44,12 +45,19 @@ class Camera:
 
 
 def camera_for(
-    width: int, height: int, *, focal: float | None = None, fov: float | None = None, calibration: Path | None = None
+    width: int,
+    height: int,
+    *,
+    focal: float | None = None,
+    fov: float | None = None,
+    calibration: Path | None = None,
+    pixel_aspect: float = 1.0,
 ) -> Camera:
     """The camera of pictures of `width` x `height` px.
 
-    focal: px. fov: degrees across the longer side. calibration: see `read_calibration`. At most one of them; with none, a guess.
-    Raises InputError for more than one, and for values that cannot be.
+    focal: px along the picture's height (fy; fx is that over `pixel_aspect`). fov: degrees across the side that is longer as shown.
+    calibration: see `read_calibration`, whose fx and fy are of stored pixels. At most one of them; with none, a guess.
+    pixel_aspect: width of a pixel over its height. Raises InputError for more than one, and for values that cannot be.
     """
     if sum(given is not None for given in (focal, fov, calibration)) > 1:
         raise InputError("--focal, --fov and --calibration exclude each other: give one")
@@ -59,12 +67,12 @@ def camera_for(
     if focal is not None:
         if not (math.isfinite(focal) and focal > 0):
             raise InputError(f"--focal {focal:g} cannot be: give the focal length in pixels, such as {max(width, height)}")
-        return Camera(focal, focal, *middle, origin="--focal")
+        return Camera(focal if pixel_aspect == 1 else focal / pixel_aspect, focal, *middle, origin="--focal")
     if fov is not None and not 1 <= fov < 180:
         raise InputError(f"--fov {fov:g} cannot be: give degrees across the longer side, from 1 to 179")
-    length = max(width, height) / 2 / math.tan(math.radians(GUESSED_FOV if fov is None else fov) / 2)
+    length = max(width * pixel_aspect, height) / 2 / math.tan(math.radians(GUESSED_FOV if fov is None else fov) / 2)
     origin = f"a guess ({GUESSED_FOV:g} degrees across the longer side)" if fov is None else "--fov"
-    return Camera(length, length, *middle, origin=origin)
+    return Camera(length / pixel_aspect, length, *middle, origin=origin)
 
 
 def read_calibration(path: Path, width: int, height: int) -> Camera:

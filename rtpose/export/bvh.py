@@ -28,11 +28,20 @@ def write(file: BinaryIO, *, motion: Motion, body: BodyModel, times: F64, rate: 
 
 
 def _angles(turns: F64) -> F64:
-    """Quaternions (n, j, 4) -> degrees (n, j, 3) about z, then x, then y, each axis moved by the turn before; without jumps in time."""
+    """Quaternions (n, j, 4) -> degrees (n, j, 3) about z, then x, then y, each axis moved by the turn before; without jumps in time.
+
+    Each turn is made by (z, x, y) and by (z + 180, 180 - x, y + 180), and by whole turns more: of these the nearest to the frame before.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Gimbal lock")  # any of the angles that then make the same turn will do
         angles = Rotation.from_quat(turns.reshape(-1, 4)).as_euler("ZXY", degrees=True).reshape(*turns.shape[:2], 3)
-    return np.asarray(np.unwrap(angles, axis=0, period=360))
+    for i in range(1, len(angles)):
+        before, one = angles[i - 1], angles[i]
+        other = one * [1, -1, 1] + 180
+        one, other = (found + 360 * np.round((before - found) / 360) for found in (one, other))
+        nearer = np.abs(other - before).sum(1) < np.abs(one - before).sum(1)
+        angles[i] = np.where(nearer[:, None], other, one)
+    return np.asarray(angles)
 
 
 def _hierarchy(body: BodyModel, offsets: F64) -> tuple[list[int], str]:

@@ -12,8 +12,8 @@ import os
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from ..body.model import Lifted
 from ..errors import InputError, RtposeError
 from ..frame_rate import nominal_rate
+from ..pixels import PixelScale
 from ..scope import people_of
 from ..sinks.data import Record, Records, frame_record, json_line, read_results
 from ..stages.follow import main_people
@@ -77,13 +78,14 @@ class Cast:
         return person if person in self.followed else None
 
     @staticmethod
-    def of(spool: Path, records: Records, track: str) -> Cast:
-        """Read the spool and see who is who, and who is to be followed."""
+    def of(spool: Path, records: Records, track: str, scale: PixelScale | None = None) -> Cast:
+        """Read the spool and see who is who, and who is to be followed. scale: of its pixels, where they are not square."""
         cuts = _cuts(spool)
         pieces: list[Piece] = []
         current: dict[int, Piece] = {}
         times = array("d")
-        for record, fields in records.with_fields():
+        for stored, fields in records.with_fields():
+            record = _scaled(stored, scale)
             times.append(record.time)
             shot = bisect_right(cuts, record.frame)
             for row, identity in enumerate(record.people.ids.tolist()):
@@ -138,9 +140,14 @@ def refine(
         if lifted is None or network is None:
             raise InputError(f"{spool} has bodies: to refine them, say what they were fitted with")
         bodies = BodyRefiner(lifted.body, network)
-    cast = Cast.of(spool, records, track)
-    camera = None if lifted is None else lifted.camera(header.width, header.height)
-    window = WindowRefiner(cast.name, cast.shapes, (header.width, header.height), camera, bodies)
+    # As in the first pass, everything is computed in square pixels.
+    size, scale = (header.width, header.height), PixelScale.of(header.pixel_aspect, header.width, header.height)
+    cast = Cast.of(spool, records, track, scale)
+    camera = None if lifted is None else lifted.camera(*size)
+    if scale is not None:
+        size, camera = scale.size(*size), None if camera is None else scale.camera(camera)
+    back = None if scale is None else scale.inverse
+    window = WindowRefiner(cast.name, cast.shapes, size, camera, bodies)
     summary = Summary(shots=len(cast.cuts) + 1, joined=cast.pieces - cast.people)
     summary.missing = sorted(who for who in cast.followed if who > cast.people)
     summary.everybody = cast.people
@@ -152,10 +159,11 @@ def refine(
             if (rate := nominal_rate(cast.times)) is not None:
                 written["rate"] = float(rate)
             target.write(json_line(written))
-            for entries, core in _windows(records):
+            for entries, core in _windows(_scaled(record, scale) for record in records):
                 if stopped():
                     raise Interrupted
-                for record in window(entries)[core]:
+                for refined in window(entries)[core]:
+                    record = _scaled(refined, back)
                     target.write(json_line(frame_record(record) | ({"cut": True} if record.frame in cast.cuts else {})))
                     summary.frames += 1
                     summary.bridged += int((record.people.status == Status.PREDICTED).all(1).sum())
@@ -178,7 +186,12 @@ def _cuts(spool: Path) -> list[int]:
     return sorted(found)
 
 
-def _windows(records: Records) -> Iterator[tuple[list[Record], slice]]:
+def _scaled(record: Record, scale: PixelScale | None) -> Record:
+    """The record in other pixels."""
+    return record if scale is None else replace(record, people=scale.people(record.people))
+
+
+def _windows(records: Iterable[Record]) -> Iterator[tuple[list[Record], slice]]:
     """Records that overlap, and those among them that are to be kept: each once."""
     entries: list[Record] = []
     begin = 0

@@ -22,6 +22,7 @@ from ..body.model import BodyModel, Lifted
 from ..errors import InputError, RtposeError
 from ..export.motion import motion_of
 from ..measures import Measures, heights_of, measure
+from ..pixels import PixelScale
 from ..render import colour_of
 from ..runs import Person, Run, cameras, fitted_body, open_pictures, read_run
 from ..sinks import check_output, replacing
@@ -105,14 +106,18 @@ def _run(
     posed = {person.id: person.with_body() for person in people if person.posed.any()}
     body = fitted_body(run.path, run.header, body_model) if posed else None
     known = heights_of(heights, list(posed.values()))
-    described = [_person(run, p, posed.get(p.id), body, known.get(p.id)) for p in people]
+    stored = run.header.width, run.header.height
+    # The page shows square pixels.
+    scale = PixelScale.of(run.header.pixel_aspect, *stored)
+    described = [_person(run, p, posed.get(p.id), body, known.get(p.id), scale) for p in people]
     pictures = _pictures(run, video, body)
     return {
         "name": run.path.name,
         "source": run.header.source,
         "mode": run.header.mode,
         "models": run.header.models,
-        "size": [run.header.width, run.header.height],
+        "size": stored if scale is None else scale.size(*stored),
+        "stored": stored,
         "times": _bytes(run.times - run.times[0], np.float64),
         "start": float(run.times[0]),
         "rate": run.rate,
@@ -144,14 +149,16 @@ def _mesh(body: BodyModel) -> dict[str, Any]:
     }
 
 
-def _person(run: Run, person: Person, posed: Person | None, body: BodyModel | None, height: float | None) -> dict[str, Any]:
+def _person(
+    run: Run, person: Person, posed: Person | None, body: BodyModel | None, height: float | None, scale: PixelScale | None
+) -> dict[str, Any]:
     described: dict[str, Any] = {
         "id": person.id,
         "colour": colour_of(person.id),
         "rows": _bytes(person.rows, np.int32),
-        "keypoints": _bytes(person.keypoints, np.float32),
+        "keypoints": _bytes(person.keypoints if scale is None else scale.keypoints(person.keypoints), np.float32),
         "status": _bytes(person.status, np.uint8),
-        "boxes": _bytes(person.boxes, np.float32),
+        "boxes": _bytes(person.boxes if scale is None else scale.boxes(person.boxes), np.float32),
     }
     if posed is not None and body is not None:
         described |= {"body": _body(run, posed, body), "measures": _measures(measure(run, posed, body, height))}

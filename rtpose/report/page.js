@@ -518,7 +518,7 @@ for (const run of runs) {
   const card = make("div", $("runs"), "", "run");
   make("h3", card, run.name);
   const camera = run.mode === "live" ? "live" : run.mode;
-  make("div", card, `${run.source} · ${run.size.join(" x ")} px · ${run.times.length} frames, ${run.last.toFixed(2)} s, ${run.rate.toFixed(2)} fps · ${camera}`
+  make("div", card, `${run.source} · ${run.stored.join(" x ")} px · ${run.times.length} frames, ${run.last.toFixed(2)} s, ${run.rate.toFixed(2)} fps · ${camera}`
     + ` · ${Object.values(run.models).join(", ")}`, "about");
   const label = make("label", card, "person "), select = make("select", label);
   for (const person of run.people) make("option", select, String(person.id));

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from ..body.model import Lifted
+from ..pixels import PixelScale
 from ..render import draw
 from ..runs import Run
 from ..sinks.data import Record, read_results
@@ -44,13 +45,13 @@ def look_through(run: Run, source: InfoSource | None, lifted: Lifted | None) -> 
     for number, (record, image) in enumerate(_pairs(run, source)):
         time = record.time - float(run.times[0])
         if image is not None:
-            encoder.add(_scaled(image, LONGER_SIDE / max(image.shape)), time)
+            encoder.add(_scaled(image, LONGER_SIDE, max, run.header.pixel_aspect), time)
             shown += 1
         if number in tiles:
             blank = np.full((run.header.height, run.header.width, 3), _GREY, np.uint8)
             frame = Frame(record.frame, record.time, blank if image is None else image, 0)
             drawn = draw(Result(frame, None, record.people, record.bodies), lifted)
-            sheet.append((time, _jpeg(_scaled(drawn, TILE_WIDTH / drawn.shape[1]))))
+            sheet.append((time, _jpeg(_scaled(drawn, TILE_WIDTH, _width, run.header.pixel_aspect))))
     if source is None:
         note = f"No video: {run.header.source} is not there. Give it with --video."
     elif not shown:
@@ -71,9 +72,17 @@ def _pairs(run: Run, source: InfoSource | None) -> Iterator[tuple[Record, U8 | N
         yield record, frame.image if frame is not None and fits else None
 
 
-def _scaled(image: U8, scale: float) -> U8:
-    """Made smaller, never larger, with even sides."""
+def _width(width: int, height: int) -> int:
+    return width
+
+
+def _scaled(image: U8, most: int, side: Callable[[int, int], int], aspect: float) -> U8:
+    """With square pixels (aspect: of those given), made smaller until `side` of its width and height is `most`, with even sides."""
     height, width = image.shape[:2]
+    square = PixelScale.of(aspect, width, height)
+    if square is not None:
+        width, height = square.size(width, height)
+    scale = most / side(width, height)
     size = [max(2, round(side * min(1.0, scale) / 2) * 2) for side in (width, height)]
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 

@@ -23,6 +23,7 @@ from ..body.camera import Camera
 from ..body.model import Lifted
 from ..errors import InputError, RtposeError, Stop
 from ..pipeline import Sink
+from ..pixels import is_square
 from ..source import SourceInfo
 from ..types import KEYPOINT_NAMES, Bodies, People, Result, Status
 from . import check_output, replacing
@@ -112,6 +113,8 @@ class JsonLinesSink:
             "models": dict(known.models),
             "mode": known.mode,
         }
+        if not is_square(self._info.pixel_aspect):
+            header["pixel_aspect"] = float(self._info.pixel_aspect)
         if known.run is not None:
             header["run"] = known.run
         if result.bodies is not None:
@@ -303,7 +306,8 @@ def _keypoints(keypoints: NDArray[Any]) -> Any:
 class Header:
     """The first line. joints3d_names is None where no bodies were written; `models` says by task what computed the
     results; body is the name and sha256 of the body's file, camera what it was fitted with; run is the same for the
-    same file and settings; rate is the source's nominal frames a second, None where nobody knows them before they come."""
+    same file and settings; rate is the source's nominal frames a second, None where nobody knows them before they come. width and height
+    are in stored pixels, each `pixel_aspect` times as wide as high."""
 
     source: str
     width: int
@@ -316,10 +320,13 @@ class Header:
     camera: Camera | None = None
     run: str | None = None
     rate: float | None = None
+    pixel_aspect: float = 1.0
 
     def __post_init__(self) -> None:
         if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
             raise ValueError(f"a rate of {self.rate} frames a second cannot be")
+        if not (math.isfinite(self.pixel_aspect) and self.pixel_aspect > 0):
+            raise ValueError(f"pixel_aspect {self.pixel_aspect!r} cannot be")
 
 
 @dataclass(frozen=True)
@@ -395,6 +402,7 @@ def _header(path: Path, line: bytes) -> Header:
             camera=None if camera is None else _camera(**camera),
             run=None if "run" not in record else str(record["run"]),
             rate=None if record.get("rate") is None else float(record["rate"]),
+            pixel_aspect=float(record.get("pixel_aspect", 1.0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}, line 1: the header is not as it should be ({error!r})") from None

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -27,9 +28,10 @@ from numpy.typing import NDArray
 from ..body.camera import Camera
 from ..body.model import Lifted
 from ..errors import InputError, RtposeError, Stop
+from ..pixels import PixelScale
 from ..render import colour_of, draw
 from ..settings import PARTS
-from ..types import F32, F64, U8, Frame, People, Result
+from ..types import F32, F64, U8, Frame, Result
 from . import check_output, replacing
 from .room import Room
 from .window import closed
@@ -195,9 +197,9 @@ class ViewerSink:
     """Shows the newest result. Without a window it renders the same view when it is asked for (`picture`, `screenshot`).
 
     lifted: what `Result.bodies` was fitted with, None where nothing lifts. detail: the mesh that is drawn, `light` or `full`.
-    screenshot: where the last view is written when the run ends. size: of the view, px. Where results carry no bodies, the
-    picture fills the view. parts, mirror: of the picture, as for `draw`; the room is not mirrored. Raises InputError where Open3D
-    is missing or the screenshot cannot be written.
+    screenshot: where the last view is written when the run ends. size: of the view, px. pixel_aspect: of the pictures. Where
+    results carry no bodies, the picture fills the view. parts, mirror: of the picture, as for `draw`; the room is not mirrored. Raises
+    InputError where Open3D is missing or the screenshot cannot be written.
     """
 
     name = "view"
@@ -213,6 +215,7 @@ class ViewerSink:
         screenshot: Path | None = None,
         overwrite: bool = False,
         size: tuple[int, int] = SIZE,
+        pixel_aspect: Fraction | float = 1.0,
         parts: Collection[str] = PARTS,
         mirror: bool = False,
     ) -> None:
@@ -220,7 +223,7 @@ class ViewerSink:
         import_open3d()
         if screenshot is not None:
             check_output(screenshot, (".png", ".jpg", ".jpeg"), overwrite=overwrite)
-        self._lifted, self._detail = lifted, detail
+        self._lifted, self._detail, self._aspect = lifted, detail, pixel_aspect
         self._window, self._screenshot, (self.width, self.height) = window, screenshot, size
         self.mode: Mode = "mesh"
         self.paused = False
@@ -361,17 +364,14 @@ class ViewerSink:
         lifted = self._lifted
         if lifted is None or self._scene is None or result.bodies is None or self.from_camera:
             canvas: U8 = self._empty.copy()
-            picture = _small(
-                result, self.width, self.height, lifted if self.mode == "mesh" else None, parts=self._parts, mirror=self._mirror
-            )
+            body = lifted if self.mode == "mesh" else None
+            picture = _small(result, self.width, self.height, body, self._aspect, parts=self._parts, mirror=self._mirror)
             _paste(canvas, picture, middle=True)
         else:
             canvas = self._render(result, lifted, self._scene)
-            _paste(
-                canvas,
-                _small(result, self.width * 3 // 10, self.height * 45 // 100, parts=self._parts, mirror=self._mirror),
-                middle=False,
-            )
+            size = self.width * 3 // 10, self.height * 45 // 100
+            picture = _small(result, *size, aspect=self._aspect, parts=self._parts, mirror=self._mirror)
+            _paste(canvas, picture, middle=False)
         self._write_line(canvas, result)
         return canvas
 
@@ -553,30 +553,27 @@ def _small(
     width: int,
     height: int,
     lifted: Lifted | None = None,
+    aspect: Fraction | float = 1.0,
     *,
     parts: Collection[str] = PARTS,
     mirror: bool = False,
 ) -> U8:
-    """The picture with what is drawn into it, shrunk or enlarged to fit into width x height."""
-    frame, people = result.frame, result.people
-    scale = min(width / frame.width, height / frame.height)
-    size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
+    """The picture with what is drawn into it, shrunk or enlarged to fit into width x height, with square pixels.
+
+    aspect: of the result's pixels.
+    """
+    frame = result.frame
+    square = PixelScale.of(aspect, frame.width, frame.height) or PixelScale(1.0, 1.0)
+    scale = min(width / (frame.width * square.x), height / (frame.height * square.y))
+    fit = PixelScale(square.x * scale, square.y * scale)
     every = max(1, math.floor(0.7 / scale))  # leaves so much out of a big picture that averaging the rest is cheap
     method = cv2.INTER_AREA if scale * every < 0.6 else cv2.INTER_LINEAR
-    image = cv2.resize(frame.image[::every, ::every], size, interpolation=method)
-    smaller = replace(result, frame=replace(frame, image=np.asarray(image)), people=_scaled(people, scale))
+    image = cv2.resize(frame.image[::every, ::every], fit.size(frame.width, frame.height), interpolation=method)
+    smaller = replace(result, frame=replace(frame, image=np.asarray(image)), people=fit.people(result.people))
     if lifted is None:
         return draw(smaller, parts=parts, mirror=mirror)
-    c = lifted.camera(frame.width, frame.height)
-    camera = Camera(c.fx * scale, c.fy * scale, (c.cx + 0.5) * scale - 0.5, (c.cy + 0.5) * scale - 0.5)
+    camera = fit.camera(lifted.camera(frame.width, frame.height))
     return draw(smaller, Lifted(lifted.body, lambda width, height: camera), parts=parts, mirror=mirror)
-
-
-def _scaled(people: People, scale: float) -> People:
-    """The people in a picture that was resized; half a pixel lies before the first pixel's centre."""
-    keypoints: F32 = people.keypoints.copy()
-    keypoints[..., :2] = (keypoints[..., :2] + 0.5) * scale - 0.5
-    return replace(people, boxes=(people.boxes + 0.5) * scale - 0.5, keypoints=keypoints)
 
 
 def _paste(canvas: U8, picture: U8, *, middle: bool) -> None:

@@ -12,6 +12,7 @@ import cv2
 
 from ..body.model import Lifted
 from ..errors import InputError, Stop
+from ..pixels import PixelScale
 from ..render import draw
 from ..settings import PARTS
 from ..source import SourceInfo
@@ -37,8 +38,10 @@ class WindowSink:
         check_display()
         self._lifted, self._parts, self._mirror = lifted, parts, mirror
         self._title = f"rtpose: {info.name}"
-        scale = min(1.0, LARGEST[0] / info.width, LARGEST[1] / info.height)
-        self._size = (max(1, round(info.width * scale)), max(1, round(info.height * scale)))
+        self._square = PixelScale.of(info.pixel_aspect, info.width, info.height)
+        width, height = (info.width, info.height) if self._square is None else self._square.size(info.width, info.height)
+        scale = min(1.0, LARGEST[0] / width, LARGEST[1] / height)
+        self._size = (max(1, round(width * scale)), max(1, round(height * scale)))
         self._shown = False
 
     def write(self, result: Result) -> None:
@@ -50,8 +53,9 @@ class WindowSink:
         self.idle()
 
     def picture(self, result: Result) -> U8:
-        """What is shown of a result, (h, w, 3) RGB."""
-        return draw(result, self._lifted, parts=self._parts, mirror=self._mirror)
+        """What is shown of a result, (h, w, 3) RGB, with square pixels."""
+        picture = draw(result, self._lifted, parts=self._parts, mirror=self._mirror)
+        return picture if self._square is None else self._square.image(picture)
 
     def idle(self) -> None:
         """Let the window answer its user. Raises `Stop` if it was closed."""

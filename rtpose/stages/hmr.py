@@ -7,6 +7,7 @@ keypoints. The network is what `models.hmr` makes of a checkpoint.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,7 @@ def translation(weak: NDArray[Any], square: F32, camera: Camera) -> F64:
     of the crop to that of the picture, as CLIFF (Li et al. 2022) does.
     """
     scale, x, y = (float(value) for value in weak)
-    depth = 2 * camera.fx / (float(square[2]) * scale + 1e-9)
+    depth = 2 * math.sqrt(camera.fx * camera.fy) / (float(square[2]) * scale + 1e-9)
     return np.array(
         [x + (float(square[0]) - camera.cx) * depth / camera.fx, y + (float(square[1]) - camera.cy) * depth / camera.fy, depth]
     )

@@ -119,6 +119,12 @@ class KeypointEstimator:
         """The result that comes next, if it is at hand: see `rtpose.pipeline.Stage`."""
         self._begun: Begun | None = None
 
+    def notes(self) -> list[str]:
+        """For the user, when the run has ended: one line for each limit that was met."""
+        if not self.tracker.crowded:
+            return []
+        return [f"--max-people {self.tracker.people} was met in {self.tracker.crowded} frames: give more to follow everybody"]
+
     def __call__(self, result: Result) -> Result:
         """Add the people: those tracked so far, and those whom the detector has found."""
         frame = result.frame

@@ -132,7 +132,7 @@ class Weights:
     def sharpness(self, confidences: F64, sizes: F64 | float, camera: Camera) -> F64:
         """One over the variances of keypoints (..., 17) of people of these sizes (...), tangents of angles; of those not seen 0."""
         size = np.asarray(sizes)[..., None]
-        surely = np.maximum(self.keypoint * size, self.pixel / camera.fx)
+        surely = np.maximum(self.keypoint * size, self.pixel / math.sqrt(camera.fx * camera.fy))
         deviation = (surely + self.doubt * size * (1 - confidences)) * DIFFICULTY
         return np.asarray(np.where(confidences > 0, deviation**-2.0, 0.0))
 
