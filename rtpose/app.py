@@ -236,7 +236,7 @@ def make_writers(outputs: Outputs, networks: Networks, info: SourceInfo, live: b
         provenance = Provenance(networks.describe(), mode, networks.lifted, run)
         sinks.append(open_data(path, info, provenance, overwrite=outputs.overwrite))
     if outputs.out is not None:
-        sinks.append(open_overlay(Path(outputs.out), info, overwrite=outputs.overwrite, lifted=networks.lifted))
+        sinks.append(open_overlay(outputs.out, info, overwrite=outputs.overwrite, lifted=networks.lifted))
     return sinks
 
 
@@ -282,7 +282,7 @@ def process(
         check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=outputs.overwrite)
 
     def reopen() -> InfoSource:
-        return open_source(spec, sequence=sequence, start=start, end=end)
+        return open_source(spec, sequence=sequence, start=start, end=end, deinterlace=settings.deinterlace)
 
     source = reopen()
     try:
@@ -622,15 +622,19 @@ def track(
     it first, and then yield results that know the future. settings: fields of `Settings`. Leaving the loop ends the run.
     Raises InputError at the first `next`, StageError or EndedEarly after the last good result.
     """
+    chosen = Settings(**settings)
+
+    def reopen() -> InfoSource:
+        return open_source(str(source), sequence=sequence, deinterlace=chosen.deinterlace)
+
     if refine:
-        yield from _track_refined(lambda: open_source(str(source), sequence=sequence), live, Settings(**settings))
+        yield from _track_refined(reopen, live, chosen)
         return
-    opened = open_source(str(source), sequence=sequence)
+    opened = reopen()
     feed: Channel[Result] = Channel(2)
     control = Control()
     ended: list[BaseException | Report] = []
     try:
-        chosen = Settings(**settings)
         opened, live = _paced(opened, live)
         stages = make_stages(Networks(chosen, opened.info), opened.info)
     except BaseException:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from . import __version__
 from .errors import INTERRUPTED, RtposeError
-from .settings import Outputs, Settings
+from .settings import Deinterlace, Outputs, Settings
 from .train import HMR_STEPS, LIFTER_STEPS
 
 app = App(
@@ -65,7 +65,9 @@ def track(
     ] = None,
     /,
     *,
-    camera: Annotated[int | None, Parameter(group=INPUT, help="The camera with this number.")] = None,
+    camera: Annotated[
+        int | None, Parameter(group=INPUT, allow_leading_hyphen=True, help="The camera with this number, from 0 on.")
+    ] = None,
     live: Annotated[
         bool | None,
         Parameter(
@@ -82,6 +84,13 @@ def track(
         str | None, Parameter(group=INPUT, help="Begin so far into a video file: seconds, or h:mm:ss. Frames keep their times.")
     ] = None,
     end: Annotated[str | None, Parameter(group=INPUT, help="End so far into it.")] = None,
+    deinterlace: Annotated[
+        Deinterlace,
+        Parameter(
+            group=INPUT,
+            help="Make whole pictures of interlaced video: auto (where it is marked as such), on (every frame), off (none).",
+        ),
+    ] = "auto",
     causal: Annotated[
         bool,
         Parameter(
@@ -250,6 +259,7 @@ def track(
         body_model=body_model,
         target_fps=target_fps,
         max_latency=max_latency / 1e3,
+        deinterlace=deinterlace,
     )
     if (source is None) == (camera is None):
         raise CycloptsError(msg="say what to track: a SOURCE or --camera N, not both (rtpose --help)")
@@ -289,6 +299,7 @@ def batch(
     backend: str = "auto",
     precision: str = "auto",
     threads: int = 0,
+    deinterlace: Deinterlace = "auto",
     overwrite: bool = False,
     resume: bool = False,
     on: Literal["ray"] | None = None,
@@ -322,6 +333,8 @@ def batch(
         auto, f32, bf16, int8 or f16.
     threads
         Threads for all networks together; 0 takes every processor. On a cluster each file takes so many processors.
+    deinterlace
+        Make whole pictures of interlaced video: auto (where it is marked as such), on, off.
     overwrite
         Replace output files that exist.
     resume
@@ -334,7 +347,14 @@ def batch(
     from .batch import batch as run
 
     settings = Settings(
-        lifter=lifter, track=track, region=region, tiles=tiles, backend=backend, precision=precision, threads=threads
+        lifter=lifter,
+        track=track,
+        region=region,
+        tiles=tiles,
+        backend=backend,
+        precision=precision,
+        threads=threads,
+        deinterlace=deinterlace,
     )
     return run(
         files,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mimetypes
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -37,18 +38,24 @@ _COPIED_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
 _BT709 = 1
 
 
-def open_overlay(path: Path, info: SourceInfo, *, overwrite: bool, lifted: Lifted | None = None) -> Sink:
+def open_overlay(target: str | Path, info: SourceInfo, *, overwrite: bool, lifted: Lifted | None = None) -> Sink:
     """The sink for `--out`: a video, or for pictures also a folder (or one picture for one). lifted: where there are bodies.
 
     Raises InputError if it cannot be written; nothing is touched before the first frame.
     """
+    path = Path(target)
     ending = path.suffix.lower()
-    if ending in VIDEOS:
+    # A folder's name may have a dot in it: a / at its end says what is meant, and so does an ending that no kind of file has.
+    folder = info.pictures and (path.is_dir() or str(target).endswith("/") or mimetypes.guess_type(path.name)[0] is None)
+    if ending in VIDEOS and not folder:
         return VideoSink(path, info, overwrite=overwrite, lifted=lifted)
-    if info.pictures and (ending == "" or path.is_dir() or (info.frames == 1 and ending in WRITABLE_PICTURES)):
-        return PictureSink(path, info, overwrite=overwrite, lifted=lifted)
+    if folder or (info.pictures and info.frames == 1 and ending in WRITABLE_PICTURES):
+        return PictureSink(path, info, overwrite=overwrite, lifted=lifted, single=not folder)
     if info.pictures:
-        raise InputError(f"cannot write {path}: for pictures give a folder, or a video ({', '.join(VIDEOS)})")
+        one = f"a name that ends in {', '.join(WRITABLE_PICTURES)}, " if info.frames == 1 else ""
+        raise InputError(
+            f"cannot write {path}: for pictures give {one}a folder (with / at the end if its name has a dot), or a video ({', '.join(VIDEOS)})"
+        )
     raise InputError(f"cannot write {path}: its name should end in {', '.join(VIDEOS)}")
 
 
@@ -266,9 +273,10 @@ class PictureSink:
     latest = False
     main_thread = False
 
-    def __init__(self, path: Path, info: SourceInfo, *, overwrite: bool = False, lifted: Lifted | None = None) -> None:
-        self._path, self._lifted = path, lifted
-        self._single = path.suffix.lower() in WRITABLE_PICTURES and not path.is_dir()
+    def __init__(
+        self, path: Path, info: SourceInfo, *, overwrite: bool = False, lifted: Lifted | None = None, single: bool = False
+    ) -> None:
+        self._path, self._lifted, self._single = path, lifted, single
         self._written: set[str] = set()
         if self._single:
             check_output(path, WRITABLE_PICTURES, overwrite=overwrite, source=info.path)
