@@ -165,7 +165,7 @@ class ToRgb:
 class _Table:
     """FFmpeg's filter lut3d (tetrahedral interpolation) with the colours of `sdr_of`."""
 
-    FORMAT = "gbrp12le"
+    FORMAT = "gbrp16le"
 
     def __init__(self, coding: Coding, width: int, height: int) -> None:
         steps = np.linspace(0, 1, GRID)

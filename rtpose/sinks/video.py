@@ -54,7 +54,8 @@ def open_overlay(target: str | Path, info: SourceInfo, *, overwrite: bool, lifte
     if info.pictures:
         one = f"a name that ends in {', '.join(WRITABLE_PICTURES)}, " if info.frames == 1 else ""
         raise InputError(
-            f"cannot write {path}: for pictures give {one}a folder (with / at the end if its name has a dot), or a video ({', '.join(VIDEOS)})"
+            f"cannot write {path}: for pictures give {one}a folder (with / at the end if its name has a dot), or a video"
+            f" ({', '.join(VIDEOS)})"
         )
     raise InputError(f"cannot write {path}: its name should end in {', '.join(VIDEOS)}")
 
