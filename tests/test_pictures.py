@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -31,20 +30,22 @@ def _full(kind: bytes, *parts: bytes, version: int = 0) -> bytes:
 
 def make_heic(path: Path, image: Any, *, quarters: int = 0, exif: bytes = b"") -> None:
     """A HEIC file around a key frame of x265: ISO/IEC 23008-12. quarters: turned so often counter-clockwise to be shown."""
-    film = io.BytesIO()
-    with av.open(film, "w", format="mp4") as out:
-        video: Any = out.add_stream("libx265", rate=1, options={"x265-params": "log-level=0:crf=10", "tag": "hvc1"})
-        video.height, video.width, video.pix_fmt = *image.shape[:2], "yuv420p"
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
-        frame.pts, frame.time_base = 0, Fraction(1)
-        out.mux(video.encode(frame))
-        out.mux(video.encode(None))
-    data = film.getvalue()
-    at = data.index(b"hvcC") - 4
-    config = data[at : at + int.from_bytes(data[at : at + 4], "big")]
-    film.seek(0)
-    with av.open(film) as container:
-        coded = next(bytes(p) for p in container.demux(video=0) if p.size)
+    encoder: Any = av.CodecContext.create("libx265", "w")
+    encoder.height, encoder.width, encoder.pix_fmt, encoder.time_base = *image.shape[:2], "yuv420p", Fraction(1)
+    encoder.options = {"x265-params": "log-level=0:crf=10"}
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24").reformat(format="yuv420p")
+    frame.pts, frame.time_base = 0, Fraction(1)
+    stream = b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+    units = [unit.rstrip(b"\0") for unit in stream.split(b"\0\0\1")[1:]]
+    kinds = [unit[0] >> 1 & 63 for unit in units]
+    arrays = b"".join(
+        struct.pack(">BHH", 0x80 | kind, 1, len(unit)) + unit
+        for kind, unit in zip(kinds, units, strict=True)
+        if kind in (32, 33, 34)
+    )
+    # Main profile, level 4, 4:2:0, 8 bits, lengths of four bytes; three arrays: VPS, SPS, PPS.
+    config = _box(b"hvcC", bytes.fromhex("01016000000090000000000078f000fcfdf8f800000f03"), arrays)
+    coded = b"".join(struct.pack(">I", len(unit)) + unit for kind, unit in zip(kinds, units, strict=True) if kind < 32)
     items = [(1, b"hvc1", coded)] + ([(2, b"Exif", struct.pack(">I", 6) + b"Exif\0\0" + exif)] if exif else [])
     entries = [_full(b"infe", struct.pack(">HH4s", number, 0, kind), b"\0", version=2) for number, kind, _ in items]
     size = _full(b"ispe", struct.pack(">II", image.shape[1], image.shape[0]))
@@ -91,7 +92,7 @@ def test_pictures_of_telephones_are_turned_once(tmp_path: Path, kind: str, orien
         # As telephones do, both the file and its EXIF part say how it is turned.
         make_heic(path, PHOTO, quarters=quarters, exif=_exif(orientation).tobytes().removeprefix(b"Exif\0\0"))
     else:
-        Image.fromarray(PHOTO).save(path, exif=_exif(orientation), quality=90)
+        Image.fromarray(PHOTO).save(path, exif=_exif(orientation).tobytes(), quality=90)
     source = open_source(path)
     (frame,) = source.frames()
     want = np.rot90(PHOTO, quarters)
