@@ -40,7 +40,7 @@ class Deinterlacer:
         self._order = order or "auto"
         self._graph: Graph | None = None
         self._layout: tuple[int, int, str] | None = None
-        self._waiting: deque[VideoFrame] = deque()
+        self._waiting: deque[tuple[VideoFrame, object]] = deque()
         self._used = False
 
     def __call__(self, frame: VideoFrame) -> Iterator[VideoFrame]:
@@ -56,7 +56,9 @@ class Deinterlacer:
             self._open(frame)
             self._used = True
         assert self._graph is not None
-        self._waiting.append(frame)
+        # PyAV forgets the object when any frame that has this very one is freed, and the filter keeps some: a new one is equal.
+        opaque = frame.opaque
+        self._waiting.append((frame, -(-opaque) if isinstance(opaque, int) else opaque))
         self._graph.push(frame)
         yield from self._ready()
 
@@ -91,10 +93,10 @@ class Deinterlacer:
                 made = self._graph.vpull()
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
-            before = self._waiting.popleft()
+            before, opaque = self._waiting.popleft()
             # The filter counts in ticks of its own.
             made.pts, made.dts, made.time_base = before.pts, before.dts, before.time_base
-            made.duration, made.opaque = before.duration, before.opaque
+            made.duration, made.opaque = before.duration, opaque
             made.colorspace, made.color_range = before.colorspace, before.color_range
             made.color_primaries, made.color_trc = before.color_primaries, before.color_trc
             yield made
