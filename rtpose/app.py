@@ -269,7 +269,7 @@ def make_writers(outputs: Outputs, networks: Networks, info: SourceInfo, live: b
         sinks.append(open_data(path, info, provenance, overwrite=outputs.overwrite))
     if outputs.out is not None:
         over, lifted = outputs.overwrite, networks.lifted
-        sinks.append(open_overlay(Path(outputs.out), info, overwrite=over, lifted=lifted, parts=outputs.draw))
+        sinks.append(open_overlay(outputs.out, info, overwrite=over, lifted=lifted, parts=outputs.draw))
     return sinks
 
 
@@ -333,7 +333,14 @@ def process(
         )
 
     def reopen() -> InfoSource:
-        return open_source(spec, sequence=sequence, start=start, end=end)
+        return open_source(
+            spec,
+            sequence=sequence,
+            start=start,
+            end=end,
+            deinterlace=settings.deinterlace,
+            playlists=settings.allow_playlists,
+        )
 
     source = reopen()
     try:
@@ -848,7 +855,8 @@ def track(
     EndedEarly after the last good result.
     """
     chosen = changed(settings or Settings(), changes)
-    reopen = partial(open_source, source if isinstance(source, int) else str(source), sequence=sequence)
+    spec = source if isinstance(source, int) else str(source)
+    reopen = partial(open_source, spec, sequence=sequence, deinterlace=chosen.deinterlace, playlists=chosen.allow_playlists)
     return _track_refined(reopen, live, sequence, chosen) if refine else _track(reopen, live, sequence, chosen)
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from . import __version__
 from .errors import INTERRUPTED, InputError, RtposeError
-from .settings import PARTS, Outputs, Settings, parts_named
+from .settings import PARTS, Deinterlace, Outputs, Settings, parts_named
 from .train import HMR_STEPS, LIFTER_STEPS
 
 app = App(
@@ -194,6 +194,19 @@ class SettingsOptions:
     body_model: Annotated[
         Path | None, Parameter(group=BODIES, help="An SMPL file of yours in place of the bundled body; hmr needs one.")
     ] = None
+    deinterlace: Annotated[
+        Deinterlace,
+        Parameter(
+            group=INPUT,
+            help="Make whole pictures of interlaced video: auto (where it is marked as such), on (every frame), off (none).",
+        ),
+    ] = "auto"
+    allow_playlists: Annotated[
+        bool,
+        Parameter(
+            group=INPUT, help="Read a local playlist (.m3u8, .sdp, ...), which makes rtpose open other files and addresses."
+        ),
+    ] = False
     threads: Annotated[int, Parameter(group=SPEED, help="Threads for all networks together; 0 takes every processor.")] = 0
     detect_every: Annotated[
         int | None,
@@ -233,7 +246,9 @@ def track(
     ] = None,
     /,
     *,
-    camera: Annotated[int | None, Parameter(group=INPUT, help="The camera with this number.")] = None,
+    camera: Annotated[
+        int | None, Parameter(group=INPUT, allow_leading_hyphen=True, help="The camera with this number, from 0 on.")
+    ] = None,
     live: Annotated[
         bool | None,
         Parameter(

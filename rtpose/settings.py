@@ -6,10 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .errors import InputError
 from .scope import check_region, check_tiles, people_of
+
+Deinterlace = Literal["auto", "on", "off"]
+"""Which frames of a video are deinterlaced: those that are marked as interlaced, all, none."""
+
+
+def check_deinterlace(mode: str) -> None:
+    """Raise InputError for what is none of `Deinterlace`."""
+    if mode not in get_args(Deinterlace):
+        raise InputError(f"--deinterlace {mode}: give {', '.join(get_args(Deinterlace))}")
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,8 @@ class Settings:
     detector looks besides ("1": none; "auto", "6", "3x2"). min_pose_score and min_keypoint_score: people and keypoints of less
     confidence (the keypoint network's own) are dropped. focal (px), fov (degrees across the longer side), calibration (a file): at
     most one, the camera for bodies. body_model: an SMPL file in place of the bundled body. target_fps, max_latency (seconds): a live
-    run that misses them does less, step by step.
+    run that misses them does less, step by step. deinterlace: of the source "auto" what is marked as interlaced, "on" every frame,
+    "off" none. allow_playlists: a local file may be one that makes rtpose open other files and addresses.
     """
 
     detector: str = "nanodet"
@@ -51,6 +61,8 @@ class Settings:
     body_model: Path | None = None
     target_fps: float = 20.0
     max_latency: float = 0.25
+    deinterlace: str = "auto"
+    allow_playlists: bool = False
 
     def __post_init__(self) -> None:
         if self.threads < 0:
@@ -78,6 +90,7 @@ class Settings:
             raise InputError(f"--target-fps {self.target_fps:g}: give more than 0")
         if self.max_latency <= 0:
             raise InputError(f"--max-latency {1e3 * self.max_latency:g}: give more than 0")
+        check_deinterlace(self.deinterlace)
         if self.max_people < 1:
             raise InputError(f"--max-people {self.max_people}: give 1 or more")
         people_of(self.track)

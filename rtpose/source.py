@@ -11,7 +11,6 @@ import itertools
 import math
 import os
 import re
-import struct
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
@@ -33,39 +32,35 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from .colour import ToRgb
 from .containers import SCHEMES, file_options, is_playlist, stream_options
+from .deinterlace import Deinterlacer
 from .errors import EndedEarly, InputError
 from .frame_rate import nominal_rate, plausible_rate
-from .pipeline import Channel, Closed, Source
+from .pictures import AnimationSource, PictureSource, focal_from_film, is_animated, is_picture, natural_order, read_picture
+from .pipeline import Channel, Closed
 from .safe_text import mask_credentials
+from .settings import check_deinterlace
+from .source_info import InfoSource, SourceInfo
 from .types import U8, Frame
+
+__all__ = [
+    "FileSource",
+    "InfoSource",
+    "LiveSource",
+    "Paced",
+    "SourceInfo",
+    "files_like",
+    "open_source",
+    "read_picture",
+    "seconds_of",
+    "sound_of",
+]
 
 _T = TypeVar("_T")
 
-PICTURES = frozenset(
-    (
-        ".bmp",
-        ".dib",
-        ".hdr",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    )
-)
-"""File endings that are read as pictures."""
 
 OPEN_SECONDS = 10.0
 """A stream or camera that has not shown a picture after this time is unreachable."""
@@ -88,46 +83,6 @@ BACK_OFF = (0.25, 2.0)
 """Seconds between attempts to reopen: the first wait, and the cap on its doubling."""
 
 
-@dataclass(frozen=True)
-class SourceInfo:
-    """What is known of a source before its frames are read.
-
-    name: for people to read, without passwords, users and query strings. width, height: of the frames, px, as shown. rate:
-    nominal frames a second. time_base: seconds that the source counts in. frames: how many are expected, None where nobody
-    can know. live: a camera or stream that does not wait. pictures: `Frame.file` is set. path: the file, None where there is
-    none, or many. folder: where the pictures are, None if in several. has_audio: `path` has sound. pixel_aspect: width of a
-    pixel over its height, as shown. part: only some of `path` is read. focal: px of the height, where the metadata tells; of the
-    first of several pictures.
-    """
-
-    name: str
-    width: int
-    height: int
-    rate: Fraction
-    time_base: Fraction
-    frames: int | None = None
-    live: bool = False
-    pictures: bool = False
-    path: Path | None = None
-    folder: Path | None = None
-    has_audio: bool = False
-    pixel_aspect: Fraction = Fraction(1)
-    part: bool = False
-    focal: float | None = None
-
-
-class InfoSource(Source, Protocol):
-    """A source that can say what it is.
-
-    notes: one-line messages for the user, complete when `frames` has ended. status: what it is doing about a fault just now
-    ("reopening"), empty while all is well.
-    """
-
-    info: SourceInfo
-    notes: list[str]
-    status: str
-
-
 def seconds_of(text: str) -> float:
     """`75.5`, `1:15.5` or `0:01:15.5` as seconds. Raises InputError for what is no time."""
     parts = text.split(":")
@@ -148,14 +103,17 @@ def open_source(
     start: float = 0.0,
     end: float | None = None,
     playlists: bool = False,
+    deinterlace: str = "auto",
 ) -> InfoSource:
     """Open a camera (number, /dev/videoN), a GStreamer pipeline (with "!"), a URL, a video, a picture, a folder or glob of them.
 
     sequence: the pictures follow each other `rate` times a second, else each stands for itself (times 0, 1, 2 ...). start, end:
     seconds from the first frame of a video file, of which only that part is read; frames keep their numbers and times. playlists:
-    a file may be one that names other files and addresses.
+    a file may be one that names other files and addresses. deinterlace: of video files and streams "auto" what is marked as
+    interlaced, "on" every frame, "off" none.
     Raises InputError where nothing can be read, within `OPEN_SECONDS` or a little more for streams.
     """
+    check_deinterlace(deinterlace)
     text = str(spec).strip()
     if not text:
         raise InputError("the source is empty: give a file, a folder, a URL or a camera's number")
@@ -163,29 +121,36 @@ def open_source(
         text = unquote(urlsplit(text).path)
     path = Path(text)
     there = os.path.exists(path)  # False also for what can be no file's name, as that of a long pipeline
-    is_file = there and path.is_file() and not _is_picture(path)
+    is_file = there and path.is_file() and not _stands_alone(path)
     if (start > 0 or end is not None) and not is_file:
         raise InputError(f"--start and --end take a part of a video file, which {mask_credentials(text)} is not")
-    if isinstance(spec, int) or (text.isdecimal() and not there):
+    if isinstance(spec, int) or (re.fullmatch(r"-?\d+", text) and not there):
         return _camera(int(text))
     if device := re.fullmatch(r"/dev/video(\d+)", text):
         return _camera(int(device[1]))
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", text):
-        return _url(text)
+        return _url(text, deinterlace)
     if there and path.is_dir():
-        return PictureSource(text, [p for p in path.iterdir() if _is_picture(p)], sequence, rate)
+        return PictureSource(text, list(path.iterdir()), sequence, rate)
+    if is_file:
+        return _file(path, start, end, deinterlace, playlists)
     if there:
-        return PictureSource(text, [path], sequence, rate) if _is_picture(path) else _file(path, start, end, playlists)
+        return AnimationSource(path) if is_animated(path) else PictureSource(text, [path], sequence, rate)
     if "!" in text:
         return _gstreamer(text)
     if glob.has_magic(text):
-        return PictureSource(text, [p for p in files_like(text) if _is_picture(p)], sequence, rate)
+        return PictureSource(text, files_like(text), sequence, rate)
     raise InputError(f"no such file or folder: {text}")
+
+
+def _stands_alone(path: Path) -> bool:
+    """Whether the file is a picture, or an animated one that FFmpeg cannot read, unlike GIF."""
+    return is_picture(path) and not (path.suffix.lower() in (".gif", ".apng") and is_animated(path))
 
 
 def files_like(pattern: str) -> list[Path]:
     """The files that a glob matches, in the natural order of their names. Raises InputError where there is none."""
-    found = sorted(map(Path, glob.glob(pattern, recursive=True)), key=_natural)
+    found = sorted(map(Path, glob.glob(pattern, recursive=True)), key=natural_order)
     if not found:
         raise InputError(f"no file matches {pattern}")
     return found
@@ -290,7 +255,7 @@ class _Picture(NamedTuple):
 class _Video:
     """The first real video stream of an open container, as upright RGB pictures, all of the size of the first."""
 
-    def __init__(self, container: InputContainer, name: str, *, live: bool) -> None:
+    def __init__(self, container: InputContainer, name: str, *, live: bool, deinterlace: str) -> None:
         streams = pictures_of(container)
         if not streams:
             raise InputError(f"{name} has no video stream")
@@ -313,7 +278,8 @@ class _Video:
         self._packets = self._demux()
         self._ahead: deque[Packet[Any]] = deque()
         self.rate = self._frame_rate()
-        self._reformatter = VideoReformatter()
+        self._deinterlacer = Deinterlacer(deinterlace, context)
+        self._to_rgb = ToRgb()
         self._frames = self._decode()
         first = next(self._frames, None)
         if first is None:
@@ -366,10 +332,14 @@ class _Video:
             "damaged frames": self.damaged,
             "frames scaled because their size differs from the first": self.resized,
         }
-        notes = [f"{what}: {n}" for what, n in counted.items() if n]
+        told = [f"{what}: {n}" for what, n in counted.items() if n]
         if self.odd_aspect is not None:
-            notes.append(f"pixels taken for square: the file says that they are {float(self.odd_aspect):g} times as wide as high")
-        return notes
+            told.append(f"pixels taken for square: the file says that they are {float(self.odd_aspect):g} times as wide as high")
+        return told + self.changes()
+
+    def changes(self) -> list[str]:
+        """Notes on what was done to every picture."""
+        return self._deinterlacer.notes() + self._to_rgb.notes()
 
     def expected(self) -> int | None:
         """How many frames there should be."""
@@ -421,18 +391,27 @@ class _Video:
                 yield packet
 
     def _decode(self) -> Iterator[VideoFrame]:
-        for packet in itertools.chain(_taken(self._ahead), self._packets):
-            try:
-                yield from self.stream.decode(packet)
-            except av.error.InvalidDataError:
-                self.undecodable += 1
+        try:
+            for packet in itertools.chain(_taken(self._ahead), self._packets):
+                try:
+                    decoded = self.stream.decode(packet)
+                except av.error.InvalidDataError:
+                    self.undecodable += 1
+                    continue
+                for frame in decoded:
+                    yield from self._deinterlacer(frame)
+        except av.FFmpegError:
+            # What still waits came before the place where the stream broke off.
+            yield from self._deinterlacer.flush()
+            raise
+        yield from self._deinterlacer.flush()
 
     def convert(self, frame: VideoFrame) -> U8:
         """The upright RGB picture."""
         self.damaged += frame.is_corrupt
         width, height = self._size
         self.resized += (frame.width, frame.height) != self._size
-        rgb = self._reformatter.reformat(frame, width, height, "rgb24")
+        rgb = self._to_rgb(frame, width, height)
         return self._upright(cast(U8, rgb.to_ndarray()))
 
 
@@ -487,37 +466,10 @@ def _focal_of_video(container: InputContainer, stream: VideoStream, width: float
         for key, value in tags.items():
             if key.endswith("camera.focal_length.35mm_equivalent"):
                 try:
-                    return _from_film(float(value), width, height)
+                    return focal_from_film(float(value), width, height)
                 except ValueError:
                     return None
     return None
-
-
-def _focal_of_picture(data: bytes, width: int, height: int) -> float | None:
-    """From the EXIF part of a JPEG: the entry FocalLengthIn35mmFilm of the sub-directory that the first directory points to."""
-    start = data.find(b"Exif\0\0", 0, 1 << 16) + 6
-    order = {b"II": "<", b"MM": ">"}.get(data[start : start + 2])
-    if start < 6 or order is None:
-        return None
-    tiff = data[start:]
-    try:
-        directory = int(struct.unpack_from(order + "I", tiff, 4)[0])
-        for wanted in (0x8769, 0xA405):
-            (count,) = struct.unpack_from(order + "H", tiff, directory)
-            entries = [directory + 2 + 12 * i for i in range(count)]
-            entry = next((e for e in entries if struct.unpack_from(order + "H", tiff, e)[0] == wanted), None)
-            if entry is None:
-                return None
-            (kind,) = struct.unpack_from(order + "H", tiff, entry + 2)
-            directory = int(struct.unpack_from(order + ("H" if kind == 3 else "I"), tiff, entry + 8)[0])
-    except struct.error:
-        return None
-    return _from_film(directory, width, height)
-
-
-def _from_film(millimetres: float, width: float, height: float) -> float | None:
-    """px, from the focal length that gives the same view on 35 mm film, whose diagonal is 43.27 mm; cameras write 0 for unknown."""
-    return millimetres / 43.27 * math.hypot(width, height) if millimetres > 0 else None
 
 
 def _reason(error: BaseException) -> str:
@@ -536,10 +488,17 @@ class FileSource:
     status = ""
 
     def __init__(
-        self, container: InputContainer, name: str, path: Path | None = None, *, start: float = 0.0, end: float | None = None
+        self,
+        container: InputContainer,
+        name: str,
+        path: Path | None = None,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        deinterlace: str = "auto",
     ) -> None:
         self.name = name
-        self._video = _open_video(container, name, live=False)
+        self._video = _open_video(container, name, live=False, deinterlace=deinterlace)
         self.info = self._video.info(name, live=False, path=path)
         self.notes: list[str] = []
         self._seconds = self._video.seconds()
@@ -632,8 +591,8 @@ class FileSource:
         self._closed = True
 
 
-def _file(path: Path, start: float = 0.0, end: float | None = None, playlists: bool = False) -> FileSource:
-    return FileSource(_open_file(path, playlists), str(path), path, start=start, end=end)
+def _file(path: Path, start: float, end: float | None, deinterlace: str, playlists: bool) -> FileSource:
+    return FileSource(_open_file(path, playlists), str(path), path, start=start, end=end, deinterlace=deinterlace)
 
 
 def _segment_is_cut(path: Path) -> bool:
@@ -694,102 +653,15 @@ def _open_stream(url: str, name: str) -> InputContainer:
         raise InputError(f"{name} is not a video, or its beginning is damaged") from None
 
 
-def _open_video(container: InputContainer, name: str, *, live: bool) -> _Video:
+def _open_video(container: InputContainer, name: str, *, live: bool, deinterlace: str) -> _Video:
     try:
-        return _Video(container, name, live=live)
+        return _Video(container, name, live=live, deinterlace=deinterlace)
     except av.FFmpegError as error:
         container.close()
         raise InputError(f"{name}: no picture came: {_reason(error)}") from None
     except InputError:
         container.close()
         raise
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES and path.is_file()
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort key by which picture 10 comes after picture 9."""
-    return [(int(part), "") if part.isdecimal() else (0, part.lower()) for part in re.split(r"(\d+)", str(path))]
-
-
-def read_picture(path: Path) -> U8:
-    """The picture as shown, (h, w, 3) RGB: turned as its EXIF says, grey and CMYK made RGB, alpha dropped, 16 bits cut to 8."""
-    try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise InputError(f"{path} is not a picture that can be read, or it is damaged")
-    return cast(U8, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-
-
-class PictureSource:
-    """Pictures, in the natural order of their names."""
-
-    status = ""
-
-    def __init__(self, spec: str, paths: list[Path], sequence: bool, rate: float) -> None:
-        if not paths:
-            raise InputError(f"{spec} holds no pictures (looked for {' '.join(sorted(PICTURES))})")
-        self.name = spec
-        self._paths = sorted(paths, key=_natural)
-        self._sequence = sequence
-        self._closed = False
-        self.notes: list[str] = []
-        self._unreadable: list[str] = []
-        pictures = self._read()
-        first = next(pictures, None)
-        if first is None:
-            only = f"{paths[0]} is not a picture that can be read, or it is damaged"
-            raise InputError(only if len(paths) == 1 else f"{spec}: not one of its {len(paths)} pictures can be read")
-        self._pictures = pictures
-        self._first: tuple[Path, U8, int] | None = first
-        folders = {p.absolute().parent for p in paths}
-        beat = Fraction(rate).limit_denominator(1001) if sequence else Fraction(1)
-        self.info = SourceInfo(
-            name=spec,
-            width=first[1].shape[1],
-            height=first[1].shape[0],
-            rate=beat,
-            time_base=1 / beat,
-            frames=len(paths),
-            pictures=True,
-            path=paths[0] if len(paths) == 1 else None,
-            folder=folders.pop() if len(folders) == 1 else None,
-            focal=_focal_of_picture(first[0].read_bytes(), first[1].shape[1], first[1].shape[0]),
-        )
-
-    def _read(self) -> Iterator[tuple[Path, U8, int]]:
-        for path in self._paths:
-            arrival = time.monotonic_ns()
-            try:
-                image = read_picture(path)
-            except InputError as error:
-                self._unreadable.append(path.name)
-                self.notes.append(str(error))
-                continue
-            yield path, image, arrival
-
-    def frames(self) -> Iterator[Frame]:
-        """All pictures that can be read. Raises `EndedEarly` at the end if some could not."""
-        index = 0
-        begin = time.monotonic_ns()
-        while self._first is not None and not self._closed:
-            path, image, arrival = self._first
-            seconds = float(index * self.info.time_base)
-            yield Frame(index, seconds, image, max(begin, arrival), file=path.name, independent=not self._sequence)
-            index += 1
-            self._first = next(self._pictures, None)
-        if self._unreadable and not self._closed:
-            some = ", ".join(self._unreadable[:5]) + (" ..." if len(self._unreadable) > 5 else "")
-            raise EndedEarly(f"{len(self._unreadable)} of {len(self._paths)} pictures could not be read: {some}")
-
-    def close(self) -> None:
-        self._closed = True
 
 
 class _LiveClock:
@@ -853,6 +725,9 @@ class _Connection(Protocol):
     def hurry(self, yes: bool) -> None:
         """Leave out what can be left out, until told otherwise: the reader does not keep up."""
 
+    def changes(self) -> list[str]:
+        """Notes on what was done to every picture."""
+
     def close(self) -> None: ...
 
 
@@ -875,7 +750,9 @@ class LiveSource:
         self._wanted = False
         self._closed = threading.Event()
         self._fault: BaseException | None = None
-        self._vanished = self._hurried = 0
+        self._reopenings = self._hurried = self._count = 0
+        self._lost = ""
+        self._changes: Callable[[], list[str]] = list
         self._hurrying = False
         self._opened = threading.Event()
         threading.Thread(target=self._read, name="rtpose-live", daemon=True).start()
@@ -891,8 +768,11 @@ class LiveSource:
                 yield self._frames.get()
         except Closed:
             pass
-        if self._vanished:
-            self.notes.append(f"{self.name} vanished and was reopened, times: {self._vanished}")
+        self.notes += self._changes()
+        if self._reopenings:
+            self.notes.append(f"{self.name} vanished and was reopened, times: {self._reopenings}")
+        if self._lost:
+            self.notes.append(f"{self.name} ended and did not come back ({self._lost}); frames that came: {self._count}")
         if self._hurried:
             self.notes.append(
                 f"decoding was too much for this machine, so that only key frames were read, times: {self._hurried}"
@@ -925,8 +805,9 @@ class LiveSource:
 
     def _pass_on(self, connection: _Connection, clock: _LiveClock, index: Iterator[int]) -> bool:
         """Hand over what comes; True if it stopped but should go on."""
+        self._changes = connection.changes
         interval = float(1 / connection.info.rate)
-        in_time = time.monotonic_ns()
+        behind_since: int | None = None
         size = (self.info.width, self.info.height)
         try:
             for seconds, image, arrival in connection.pictures():
@@ -935,16 +816,20 @@ class LiveSource:
                 frame = Frame(next(index), clock(seconds, arrival, interval), image, arrival)
                 # If the frame before still waits, it is not the decoder that is slow, but who wants every frame.
                 if clock.late < LATE_SECONDS / 4 or len(self._frames):
-                    in_time = arrival
-                # For a while: a network that stalls makes frames late too, but those pass quickly.
-                late = clock.late > LATE_SECONDS and arrival - in_time > LATE_SECONDS * 1e9
-                if (self._hurrying and in_time == arrival) or (late and not self._hurrying):
+                    behind_since = None
+                elif behind_since is None:
+                    behind_since = arrival
+                # For a while: after a silence frames are late too, such as the last one of a stream that ended, but those pass quickly.
+                late = clock.late > LATE_SECONDS and behind_since is not None and arrival - behind_since > LATE_SECONDS * 1e9
+                if (self._hurrying and behind_since is None) or (late and not self._hurrying):
                     self._hurry(connection)
                 if self._wanted:
                     self._frames.put(frame)
+                    self._count += 1
                 if self._closed.is_set():
                     return False
         except _Vanished as error:
+            self._lost = str(error)
             self.status = f"{self.name} vanished ({error})"
             return True
         finally:
@@ -960,7 +845,6 @@ class LiveSource:
 
     def _reopened(self, clock: _LiveClock) -> _Connection | None:
         """Try until the source is there again; None if it was closed meanwhile."""
-        self._vanished += 1
         self._hurrying = False
         wait, longest = BACK_OFF
         while not self._closed.wait(wait):
@@ -970,7 +854,8 @@ class LiveSource:
                 self.status = f"{error}, trying again"
                 wait = min(2 * wait, longest)
             else:
-                self.status = ""
+                self.status = self._lost = ""
+                self._reopenings += 1
                 clock.restarted = True
                 return connection
         return None
@@ -988,10 +873,15 @@ STREAM_OPTIONS = {
 }
 
 
+ENDING = ("http", "https", "ftp", "sftp", "file", "pipe", "fd")
+"""Protocols in which the end of the data is the sender's word that it has ended. In others (rtsp, rtmp, srt, udp, rtp, tcp) it looks
+the same as a connection that broke."""
+
+
 class _Stream:
-    def __init__(self, url: str, name: str, container: InputContainer) -> None:
-        self._ends = urlsplit(url).scheme.lower() in ("http", "https")
-        self._video = _open_video(container, name, live=True)
+    def __init__(self, url: str, name: str, container: InputContainer, deinterlace: str) -> None:
+        self._ends = urlsplit(url).scheme.lower() in ENDING
+        self._video = _open_video(container, name, live=True, deinterlace=deinterlace)
         self.info = self._video.info(name, live=True)
 
     def pictures(self) -> Iterator[tuple[float | None, U8, int]]:
@@ -1006,6 +896,9 @@ class _Stream:
 
     def hurry(self, yes: bool) -> None:
         self._video.stream.codec_context.skip_frame = "NONKEY" if yes else "DEFAULT"
+
+    def changes(self) -> list[str]:
+        return self._video.changes()
 
     def close(self) -> None:
         self._video.container.close()
@@ -1025,7 +918,7 @@ def _elsewhere(call: Callable[[], InputContainer]) -> InputContainer:
     return done.result()
 
 
-def _url(url: str) -> InfoSource:
+def _url(url: str, deinterlace: str) -> InfoSource:
     name = mask_credentials(url)
     scheme = url.partition("://")[0].lower()
     if scheme not in SCHEMES:
@@ -1033,11 +926,12 @@ def _url(url: str) -> InfoSource:
     container = _elsewhere(lambda: _open_stream(url, name))
     if container.duration is not None and scheme in ("http", "https", "ftp", "sftp"):
         # A server that knows how long it is has a file; one that does not, a live stream.
-        return FileSource(container, name)
+        return FileSource(container, name, deinterlace=deinterlace)
     waiting = [container]
 
     def connect() -> _Stream:
-        return _Stream(url, name, waiting.pop() if waiting else _open_stream(url, name))
+        opened = waiting.pop() if waiting else _open_stream(url, name)
+        return _Stream(url, name, opened, deinterlace)
 
     return LiveSource(name, connect)
 
@@ -1073,6 +967,9 @@ class _Camera:
     def hurry(self, yes: bool) -> None:
         """A device keeps no more than a few pictures."""
 
+    def changes(self) -> list[str]:
+        return []
+
     def close(self) -> None:
         self._capture.release()
 
@@ -1090,7 +987,9 @@ def _capture(name: str, open_device: Callable[[], cv2.VideoCapture], failure: st
 
 
 def _camera(number: int) -> LiveSource:
-    devices = sorted(glob.glob("/dev/video*"), key=lambda p: _natural(Path(p)))
+    if number < 0:
+        raise InputError(f"no camera {number}: cameras are counted from 0")
+    devices = sorted(glob.glob("/dev/video*"), key=lambda p: natural_order(Path(p)))
     failure = f"no camera {number} (devices: {', '.join(devices) or 'none'})"
     linux = sys.platform == "linux"
     if linux and f"/dev/video{number}" not in devices:

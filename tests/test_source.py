@@ -26,7 +26,7 @@ from PIL import Image
 from rtpose import source as module
 from rtpose.errors import EndedEarly, InputError
 from rtpose.safe_text import mask_credentials
-from rtpose.source import InfoSource, open_source
+from rtpose.source import InfoSource, SourceInfo, open_source
 from rtpose.types import Frame
 
 from .fakes import wait_until
@@ -254,6 +254,12 @@ def test_no_such_camera(spec: int | str, capfd: pytest.CaptureFixture[str]) -> N
     with pytest.raises(InputError, match="no camera 97"):
         open_source(spec)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("spec", [-1, "-1"])
+def test_cameras_are_counted_from_zero(spec: int | str) -> None:
+    with pytest.raises(InputError, match="no camera -1: cameras are counted from 0"):
+        open_source(spec)
 
 
 def test_a_gstreamer_pipeline_needs_an_opencv_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -634,6 +640,82 @@ def test_a_camera_that_vanishes_is_opened_again() -> None:
     assert np.abs(taken[0].image.astype(int) - numbered(7)).max() == 0
     assert devices[0].released
     assert source.notes == ["camera 0 vanished and was reopened, times: 1"]
+
+
+def _ended(source: Any) -> list[Frame]:
+    """The frames of a live source that is closed when it waits for a sender that is gone."""
+    got: list[Frame] = []
+    reader = threading.Thread(target=lambda: got.extend(source.frames()), daemon=True)
+    reader.start()
+    wait_until(lambda: "trying again" in source.status)
+    source.close()
+    reader.join()
+    return got
+
+
+def test_a_sender_that_ended_for_good_was_not_reopened() -> None:
+    devices = iter([_Device(True), _Device(False), *(_Device(False) for _ in range(1000))])
+    first = next(devices)
+    used = itertools.chain([first], devices)
+    source = module._capture("camera 0", lambda: next(used), "no camera 0")
+    threading.Timer(0.3, lambda: setattr(first, "plugged", False)).start()
+    frames = _ended(source)
+    assert source.notes == [f"camera 0 ended and did not come back (it gives no more pictures); frames that came: {len(frames)}"]
+
+
+def test_a_last_frame_after_a_silence_is_not_too_much_for_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg holds the last picture of a stream until it gives up waiting for more."""
+    monkeypatch.setattr(module, "LATE_SECONDS", 1.0)
+
+    class Connection:
+        info = SourceInfo("udp://x", 160, 120, Fraction(25), Fraction(1, 1000), live=True)
+        hurried = 0
+
+        def pictures(self) -> Iterator[tuple[float, Any, int]]:
+            wait_until(lambda: bool(sources) and sources[0]._wanted)
+            begin = 10**12
+            for i in range(30):
+                yield i / 25, numbered(i), begin + i * 40_000_000
+            yield 30 / 25, numbered(30), begin + 30 * 40_000_000 + 5 * 10**9
+
+        def hurry(self, yes: bool) -> None:
+            self.hurried += 1
+
+        def changes(self) -> list[str]:
+            return ["interlaced"]
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    sources: list[Any] = []
+    connection = Connection()
+    source = module.LiveSource("udp://x", lambda: connection)
+    sources.append(source)
+    assert len(list(source.frames())) == 31
+    assert connection.hurried == 0
+    assert source.notes == ["interlaced"]
+
+
+def test_an_interlaced_hdr_stream_goes_the_way_of_files(tmp_path: Path) -> None:
+    """With its last frame, which the filter holds until the end."""
+    with av.open(str(tmp_path / "clip.ts"), "w") as out:
+        video: Any = out.add_stream("libx264", rate=25, options={"x264-params": "tff=1:transfer=smpte2084:colorprim=bt2020"})
+        video.width, video.height, video.pix_fmt = 160, 128, "yuv420p"
+        for i in range(50):
+            frame = av.VideoFrame.from_ndarray(numbered(i, 160, 128), "rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    whole = list(open_source(tmp_path / "clip.ts").frames())
+    server = _OneClient([(tmp_path / "clip.ts").read_bytes()], hold=False)
+    source: Any = open_source(f"tcp://127.0.0.1:{server.port}")
+    frames = _ended(source)
+    assert any("deinterlaced" in note for note in source.notes)
+    assert any("HDR (PQ)" in note for note in source.notes)
+    assert any(
+        f"did not come back (the sender closed the connection); frames that came: {len(frames)}" in n for n in source.notes
+    )
+    assert np.array_equal(frames[-1].image, whole[-1].image)
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mimetypes
 import os
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -45,20 +46,27 @@ _ENCODER_OPTIONS = {"preset": "ultrafast", "crf": "22", "bf": "0"}
 
 
 def open_overlay(
-    path: Path, info: SourceInfo, *, overwrite: bool, lifted: Lifted | None = None, parts: Collection[str] = PARTS
+    target: str | Path, info: SourceInfo, *, overwrite: bool, lifted: Lifted | None = None, parts: Collection[str] = PARTS
 ) -> Sink:
-    """The sink for `--out`: a video, or for pictures also a folder (or one picture for one). lifted: where there are
-    bodies. parts: what is drawn.
+    """The sink for `--out`: a video, or for pictures also a folder (or one picture for one). lifted: where there are bodies. parts:
+    what is drawn.
 
     Raises InputError if it cannot be written; nothing is touched before the first frame.
     """
+    path = Path(target)
     ending = path.suffix.lower()
-    if ending in VIDEOS:
+    # A folder's name may have a dot in it: a / at its end says what is meant, and so does an ending that no kind of file has.
+    folder = info.pictures and (path.is_dir() or str(target).endswith("/") or mimetypes.guess_type(path.name)[0] is None)
+    if ending in VIDEOS and not folder:
         return VideoSink(path, info, overwrite=overwrite, lifted=lifted, parts=parts)
-    if info.pictures and (ending == "" or path.is_dir() or (info.frames == 1 and ending in WRITABLE_PICTURES)):
-        return PictureSink(path, info, overwrite=overwrite, lifted=lifted, parts=parts)
+    if folder or (info.pictures and info.frames == 1 and ending in WRITABLE_PICTURES):
+        return PictureSink(path, info, overwrite=overwrite, lifted=lifted, parts=parts, single=not folder)
     if info.pictures:
-        raise InputError(f"cannot write {path}: for pictures give a folder, or a video ({', '.join(VIDEOS)})")
+        one = f"a name that ends in {', '.join(WRITABLE_PICTURES)}, " if info.frames == 1 else ""
+        raise InputError(
+            f"cannot write {path}: for pictures give {one}a folder (with / at the end if its name has a dot), or a video"
+            f" ({', '.join(VIDEOS)})"
+        )
     raise InputError(f"cannot write {path}: its name should end in {', '.join(VIDEOS)}")
 
 
@@ -329,9 +337,9 @@ class PictureSink:
         overwrite: bool = False,
         lifted: Lifted | None = None,
         parts: Collection[str] = PARTS,
+        single: bool = False,
     ) -> None:
-        self._path, self._lifted, self._parts = path, lifted, parts
-        self._single = path.suffix.lower() in WRITABLE_PICTURES and not path.is_dir()
+        self._path, self._lifted, self._parts, self._single = path, lifted, parts, single
         self._written: set[str] = set()
         if self._single:
             check_output(path, WRITABLE_PICTURES, overwrite=overwrite, source=info.path)
