@@ -178,6 +178,14 @@ def track(
             " people as an earlier run gave them: 1,4.",
         ),
     ] = Settings.track,
+    cuts: Annotated[
+        Literal["auto", "none"],
+        Parameter(
+            group=WHO,
+            help="Where the camera cuts, in a refined run: auto finds it, and nobody is taken for somebody of another view; none: the file"
+            " is one shot.",
+        ),
+    ] = "auto",
     region: Annotated[
         str | None,
         Parameter(
@@ -242,6 +250,7 @@ def track(
         keypoints_every=keypoints_every,
         max_people=max_people,
         track=track,
+        cuts=cuts,
         region=region,
         tiles=tiles,
         focal=focal,
@@ -284,6 +293,7 @@ def batch(
     causal: bool = False,
     lifter: Literal["lifter", "none"] = "lifter",
     track: str = Settings.track,
+    cuts: Literal["auto", "none"] = "auto",
     region: str | None = None,
     tiles: str = Settings.tiles,
     backend: str = "auto",
@@ -312,6 +322,8 @@ def batch(
         What turns joints into bodies: lifter, none.
     track
         Who is in the outputs: all, main, or numbers of people.
+    cuts
+        Where the camera cuts: auto, or none: each file is one shot.
     region
         Look for people only there: X0,Y0,X1,Y1 in px or percentages.
     tiles
@@ -334,7 +346,7 @@ def batch(
     from .batch import batch as run
 
     settings = Settings(
-        lifter=lifter, track=track, region=region, tiles=tiles, backend=backend, precision=precision, threads=threads
+        lifter=lifter, track=track, cuts=cuts, region=region, tiles=tiles, backend=backend, precision=precision, threads=threads
     )
     return run(
         files,
