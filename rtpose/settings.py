@@ -20,8 +20,9 @@ class Settings:
     max_people bounds the people tracked at a time. track: who is in the outputs: "all", "main", or numbers ("1,4"). region: where
     people are looked for, "X0,Y0,X1,Y1" in px or percentages of the picture (None: everywhere). tiles: in how many overlapping parts the
     detector looks besides ("1": none; "auto", "6", "3x2"). min_pose_score and min_keypoint_score: people and keypoints of less
-    confidence (the keypoint network's own) are dropped. cuts: "auto", or "none": a refined file is one shot. focal (px), fov (degrees across the longer side), calibration (a file): at
-    most one, the camera for bodies. body_model: an SMPL file in place of the bundled body. target_fps, max_latency (seconds): a live
+    confidence (the keypoint network's own) are dropped. cuts: "auto", or "none": a refined file is one shot.
+    focal (px), fov (degrees across the longer side), calibration (a file): at most one, the camera for bodies.
+    body_model: an SMPL file in place of the bundled body. target_fps, max_latency (seconds): a live
     run that misses them does less, step by step.
     """
 

@@ -68,8 +68,8 @@ def _count(n: int, one: str, many: str | None = None) -> str:
 
 @dataclass(frozen=True)
 class Cast:
-    """Who is in a file. joined: how often somebody was recognised. followed: those whom the outputs contain. shapes: each person's betas. cuts: frame numbers at
-    which shots begin, but for 0."""
+    """Who is in a file. joined: how often somebody was recognised. followed: those whom the outputs contain. shapes: each person's
+    betas. cuts: frame numbers at which shots begin, but for 0."""
 
     people: int
     followed: frozenset[int]

@@ -39,9 +39,9 @@ _ENDS = 0.3
 class Piece:
     """A stretch in which a person was followed without a doubt.
 
-    identity: the causal pass'. shot: which. view: what the shot shows: shots of the same number show the same, but for -1. first, last: frame numbers; head, tail: (time, box) of the first and last moments.
-    colours: sum over the frames of what the person wears, 9 numbers 0..1. betas: sum of the shapes, over `bodies` frames. part: how much
-    the person takes part.
+    identity: the causal pass'. shot: which. view: what the shot shows: shots of the same number show the same, but for -1. first, last:
+    frame numbers; head, tail: (time, box) of the first and last moments. colours: sum over the frames of what the person wears, 9 numbers
+    0..1. betas: sum of the shapes, over `bodies` frames. part: how much the person takes part.
     """
 
     identity: int

@@ -127,17 +127,17 @@ class Shots:
         size = max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale))
         # Every so-many-th pixel: the mean colours of the whole picture are what counts.
         small = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST), cv2.COLOR_RGB2BGR)
-        picture = _picture(index, time, image, small)
+        picture = _picture(index, time, image, np.asarray(small, np.uint8))
         self._pictures.append(picture)
         found = Found()
-        for cut in self._open:
-            self._compare(cut, picture, found)
-        for change in self._detector.process_frame(self._count(index), small):
-            self._begin(int(change.frame_num), found)
+        for change in self._open:
+            self._compare(change, picture, found)
+        for sudden in self._detector.process_frame(self._count(index), small):
+            self._begin(int(sudden.frame_num), found)
         self._open = [
-            cut
-            for cut in self._open
-            if cut.first.index not in found.withdrawn and (time - cut.first.time < self.LOOK or cut.later < self.FEWEST)
+            change
+            for change in self._open
+            if change.first.index not in found.withdrawn and (time - change.first.time < self.LOOK or change.later < self.FEWEST)
         ]
         keep = max(self.FEWEST + 3, sum(time - other.time <= 2 * self.LOOK for other in self._pictures))
         self._pictures = self._pictures[-keep:]
@@ -154,49 +154,49 @@ class Shots:
         past = past[-near:]
         before = past[:: -max(1, len(past) // self.SAMPLES)]
         self._ends = [end for end in self._ends if first.time - end[0].time <= self.MEMORY]
-        cut = _Cut(first, before, list(self._ends))
-        self._open.append(cut)
+        change = _Cut(first, before, list(self._ends))
+        self._open.append(change)
         self._last = first.time
         found.cuts.append(index)
         for picture in self._pictures[at:]:
-            self._compare(cut, picture, found)
+            self._compare(change, picture, found)
 
-    def _compare(self, cut: _Cut, picture: _Picture, found: Found) -> None:
+    def _compare(self, change: _Cut, picture: _Picture, found: Found) -> None:
         """See whether a picture after a cut shows what was seen before."""
-        if picture.time - cut.first.time < self.GUARD or cut.first.index in found.withdrawn:
+        if picture.time - change.first.time < self.GUARD or change.first.index in found.withdrawn:
             return
-        cut.later += 1
-        if any(self._same(picture, other) for other in cut.before):
-            found.withdrawn.append(cut.first.index)
-            self._last = max((other.first.time for other in self._open if other is not cut), default=-math.inf)
-            self._ends = cut.earlier
-        elif not cut.returned:
-            if cut.later == 1:
-                self._ends = [*cut.earlier, cut.before[:2]] if cut.before else cut.earlier
-            for end in cut.earlier:
+        change.later += 1
+        if any(self._same(picture, other) for other in change.before):
+            found.withdrawn.append(change.first.index)
+            self._last = max((other.first.time for other in self._open if other is not change), default=-math.inf)
+            self._ends = change.earlier
+        elif not change.returned:
+            if change.later == 1:
+                self._ends = [*change.earlier, change.before[:2]] if change.before else change.earlier
+            for end in change.earlier:
                 for other in end:
-                    if not cut.returned and self._same(picture, other):
-                        cut.returned = True
-                        found.returns.append((cut.first.index, other.index))
+                    if not change.returned and self._same(picture, other):
+                        change.returned = True
+                        found.returns.append((change.first.index, other.index))
 
     def _same(self, one: _Picture, other: _Picture) -> bool:
         """Whether two pictures show the same view, or one that moved a little."""
         if one.colours.shape != other.colours.shape:
             return False
-        change = float(cv2.absdiff(one.colours, other.colours).mean())
-        if change < self.CHANGE:
+        difference = float(cv2.absdiff(one.colours, other.colours).mean())
+        if difference < self.CHANGE:
             return True
         h, w = one.structure.shape
         middle = one.structure[h // 5 : h - h // 5, w // 5 : w - w // 5]
         alike = float(cv2.matchTemplate(other.structure, middle, cv2.TM_CCOEFF_NORMED).max())
-        return alike >= (self.ALIKE if change < self.OTHER else self.SURE)
+        return alike >= (self.ALIKE if difference < self.OTHER else self.SURE)
 
 
 def _picture(index: int, time: float, image: U8, small: U8) -> _Picture:
     h, w = small.shape[0] // 2, small.shape[1] // 2
     grey = cv2.cvtColor(cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
     structure = cv2.GaussianBlur(grey, (0, 0), 1) - cv2.GaussianBlur(grey, (0, 0), 4)
-    return _Picture(index, time, cv2.cvtColor(small, cv2.COLOR_BGR2HSV), structure)
+    return _Picture(index, time, np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2HSV), np.uint8), structure)
 
 
 def _colours(result: Result) -> list[list[int]]:

@@ -14,7 +14,8 @@ from rtpose.backends import open_session
 from rtpose.body.model import Lifted, load_body
 from rtpose.errors import InputError
 from rtpose.models import find
-from rtpose.refine import refine
+from rtpose.refine import Summary, refine
+from rtpose.settings import Settings
 from rtpose.sinks.data import Provenance, Record, read_results
 from rtpose.sinks.spool import Shots, SpoolSink
 from rtpose.source import SourceInfo
@@ -282,3 +283,42 @@ def test_a_view_that_comes_back_is_known() -> None:
     [(cut, earlier)] = [pair for one in found for pair in one.returns]
     assert cut == 60
     assert earlier < 30
+
+
+@pytest.mark.parametrize("interval", [2 / 3, 1.0, 10.0])
+def test_time_lapse_keeps_identities(tmp_path: Path, interval: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "WINDOW", 20)
+    points = seen(walk(load_body(), 60))
+    runner = points.copy()
+    runner[:, :, 0] += 60 * (np.arange(60) % 8)[:, None]
+    other = np.tile(points[:1], (60, 1, 1))
+    frames = [
+        replace(result, people=two(somebody(2, other[i]), result.people))
+        for i, result in enumerate(results(runner, interval * np.arange(60)))
+    ]
+    records = refined(tmp_path, frames)
+    assert [r.people.ids.tolist() for r in records] == [[1, 2]] * 60
+    summary = refine(tmp_path / "x.jsonl.partial", tmp_path / "x.jsonl")
+    assert str(summary) == "refined: 2 people"
+
+
+def test_the_summary_is_a_sentence() -> None:
+    assert str(Summary()) == "refined: nobody"
+    assert str(Summary(people=1, joined=1, bridged=1)) == (
+        "refined: 1 person; somebody who had been out of sight was recognised 1 time; 1 missing pose filled in"
+    )
+    assert str(Summary(people=3, shots=2, joined=2)) == (
+        "refined: 3 people in 2 shots; somebody who had been out of sight was recognised 2 times"
+    )
+
+
+def test_no_cuts_where_none_are_wanted(tmp_path: Path) -> None:
+    first, second = (moving(view, 20, 0) for view in views(2))
+    for cuts, expected in (("auto", 1), ("none", 0)):
+        sink = SpoolSink(tmp_path / "s.partial", INFO, Provenance(), overwrite=True, cuts=cuts)
+        for i, image in enumerate([*first, *second]):
+            sink.write(Result(Frame(i, i / 30, image, 0), people=People.none()))
+        sink.close()
+        assert (tmp_path / "s.partial").read_text().count('"cuts":[20]') == expected
+    with pytest.raises(InputError, match="auto or none"):
+        Settings(cuts="some")
