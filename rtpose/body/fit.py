@@ -248,7 +248,7 @@ def limit(parents: I64, world: F64) -> None:
         if over > 0 and length > 0.5 * math.pi:
             # The same rotation the other way round, of more than half a turn, may be nearer to what the joint can do.
             w *= 1 - 2 * math.pi / length
-            if _clip(j, w, other) > over:
+            if _clip(j, w, other) > over or other[0] ** 2 + other[1] ** 2 + other[2] ** 2 > math.pi**2:
                 log_into(between, w)
                 _clip(j, w, other)
         if over > 0:
