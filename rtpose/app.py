@@ -595,6 +595,7 @@ def second_pass(
         lifted=networks.lifted,
         network=networks.lifter,
         track=networks.settings.track,
+        cuts=networks.settings.cuts,
         run=run,
     )
 

@@ -171,6 +171,14 @@ class SettingsOptions:
             " people as an earlier run gave them: 1,4.",
         ),
     ] = Settings.track
+    cuts: Annotated[
+        Literal["auto", "none"],
+        Parameter(
+            group=WHO,
+            help="Where the camera cuts, in a refined run: auto finds it, and nobody is taken for somebody of another view; none: the file"
+            " is one shot.",
+        ),
+    ] = "auto"
     region: Annotated[
         str | None,
         Parameter(

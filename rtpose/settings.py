@@ -32,10 +32,11 @@ class Settings:
     max_people bounds the people tracked at a time. track: who is in the outputs: "all", "main", or numbers ("1,4"). region: where
     people are looked for, "X0,Y0,X1,Y1" in px or percentages of the picture (None: everywhere). tiles: in how many overlapping parts the
     detector looks besides ("1": none; "auto", "6", "3x2"). min_pose_score and min_keypoint_score: people and keypoints of less
-    confidence (the keypoint network's own) are dropped. focal (px), fov (degrees across the longer side), calibration (a file): at
-    most one, the camera for bodies. body_model: an SMPL file in place of the bundled body. target_fps, max_latency (seconds): a live
-    run that misses them does less, step by step. deinterlace: of the source "auto" what is marked as interlaced, "on" every frame,
-    "off" none. allow_playlists: a local file may be one that makes rtpose open other files and addresses.
+    confidence (the keypoint network's own) are dropped. cuts: "auto", or "none": a refined file is one shot. focal (px of the height),
+    fov (degrees across the longer side), calibration (a file): at most one, the camera for bodies. body_model: an SMPL file in place of
+    the bundled body. target_fps, max_latency (seconds): a live run that misses them does less, step by step. deinterlace: of the source
+    "auto" what is marked as interlaced, "on" every frame, "off" none. allow_playlists: a local file may be one that makes rtpose open
+    other files and addresses.
     """
 
     detector: str = "nanodet"
@@ -51,6 +52,7 @@ class Settings:
     keypoints_every: int = 1
     max_people: int = 40
     track: str = "all"
+    cuts: str = "auto"
     region: str | None = None
     tiles: str = "1"
     min_pose_score: float = 0.0
@@ -94,6 +96,8 @@ class Settings:
         if self.max_people < 1:
             raise InputError(f"--max-people {self.max_people}: give 1 or more")
         people_of(self.track)
+        if self.cuts not in ("auto", "none"):
+            raise InputError(f"--cuts {self.cuts}: give auto or none")
         check_tiles(self.tiles)
         if self.region is not None:
             check_region(self.region)

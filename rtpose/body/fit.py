@@ -228,6 +228,48 @@ def fit(points: Points, pose: Pose, seen: Seen, prior: Prior, steps: int) -> Non
 
 
 @compiled
+def limit(parents: I64, world: F64) -> None:
+    """Turn bones of world rotations (22, 3, 3), in place, so that no joint is bent beyond `LIMITS`.
+
+    In the fit the limits are weighed against the keypoints, here they hold. A bone below one that turns keeps its own direction,
+    as far as its own limits let it; those that are not in `ACTIVE` go along.
+    """
+    mover, local = _movers(parents), _local_rotations(parents, world)
+    between, w, other = np.empty((3, 3)), np.empty(3), np.empty(3)
+    for j in range(1, 22):
+        p = parents[j]
+        if ACTIVE[mover[j]] != j:
+            _product(world[p], local[j], world[j])
+            continue
+        _relative(world[p], world[j], between)
+        log_into(between, w)
+        over = _clip(j, w, other)
+        length = math.sqrt(w[0] * w[0] + w[1] * w[1] + w[2] * w[2])
+        if over > 0 and length > 0.5 * math.pi:
+            # The same rotation the other way round, of more than half a turn, may be nearer to what the joint can do.
+            w *= 1 - 2 * math.pi / length
+            if _clip(j, w, other) > over or other[0] ** 2 + other[1] ** 2 + other[2] ** 2 > math.pi**2:
+                log_into(between, w)
+                _clip(j, w, other)
+        if over > 0:
+            exp_into(other, between)
+            _product(world[p], between, world[j])
+
+
+@compiled
+def _clip(joint: int, w: F64, out: F64) -> float:
+    """Write the axis-angle vector w (3,) of a joint, kept in its limits; return by how much, rad, w is beyond them."""
+    out[:] = w
+    over = 0.0
+    for row in range(len(LIMITED)):
+        if LIMITED[row, 0] == joint:
+            axis = LIMITED[row, 1]
+            out[axis] = min(max(w[axis], LIMITS[row, 0]), LIMITS[row, 1])
+            over = max(over, abs(out[axis] - w[axis]))
+    return over
+
+
+@compiled
 def cost(vectors: F64, pose: Pose, seen: Seen, prior: Prior) -> float:
     """How badly a body of shape `vectors` (p, 22, 3) in this pose agrees with the keypoints and with what the initialiser says: the sum
     of squares that `fit` makes small, without that which comes from the last frames."""

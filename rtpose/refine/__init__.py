@@ -8,6 +8,7 @@ grow with the file (`tracks`): keypoints smoothed without lag, gaps bridged, bod
 from __future__ import annotations
 
 import json
+import math
 import os
 from array import array
 from bisect import bisect_right
@@ -34,7 +35,9 @@ from .tracks import WindowRefiner
 WINDOW = 1000
 """Frames that are refined at a time, ..."""
 MARGIN = 2.0
-"""... with so many seconds more on either side, whose results are left to their own windows."""
+"""... with so many seconds more on either side, whose results are left to their own windows; ..."""
+MARGIN_FRAMES = 8
+"""... and at least so many frames."""
 
 
 @dataclass
@@ -51,23 +54,32 @@ class Summary:
     missing: list[int] = field(default_factory=list)
 
     def __str__(self) -> str:
-        missing = f"; nobody has the number {' or '.join(map(str, self.missing))}" if self.missing else ""
-        return (
-            f"refined: {self.people} people in {self.shots} shots; {self.joined} times somebody was recognised; "
-            f"{self.bridged} gaps of a frame bridged{missing}"
-        )
+        where = f" in {self.shots} shots" if self.shots > 1 else ""
+        said = [f"refined: {_count(self.people, 'person', 'people') if self.people else 'nobody'}{where}"]
+        if self.joined:
+            said.append(f"somebody who had been out of sight was recognised {_count(self.joined, 'time')}")
+        if self.bridged:
+            said.append(f"{_count(self.bridged, 'missing pose')} filled in")
+        if self.missing:
+            said.append(f"nobody has the number {' or '.join(map(str, self.missing))}")
+        return "; ".join(said)
+
+
+def _count(n: int, one: str, many: str | None = None) -> str:
+    """`1 shot`, `2 shots`."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Who is in a file, in how many pieces. followed: those whom the outputs contain. shapes: each person's betas. cuts: frame numbers at
-    which shots begin, but for 0. times: of all frames, seconds."""
+    """Who is in a file. joined: how often somebody was recognised. followed: those whom the outputs contain. shapes: each person's
+    betas. cuts: frame numbers at which shots begin, but for 0. times: of all frames, seconds."""
 
     people: int
     followed: frozenset[int]
     shapes: dict[int, F64]
     cuts: list[int]
-    pieces: int
+    joined: int
     times: array[float]
     _names: dict[int, list[tuple[int, int]]]
 
@@ -80,27 +92,32 @@ class Cast:
     @staticmethod
     def of(spool: Path, records: Records, track: str, scale: PixelScale | None = None) -> Cast:
         """Read the spool and see who is who, and who is to be followed. scale: of its pixels, where they are not square."""
-        cuts = _cuts(spool)
+        cuts, views = _shots(spool)
         pieces: list[Piece] = []
         current: dict[int, Piece] = {}
         times = array("d")
         for stored, fields in records.with_fields():
             record = _scaled(stored, scale)
-            times.append(record.time)
             shot = bisect_right(cuts, record.frame)
+            before = times[-1] if times else math.inf
+            times.append(record.time)
             for row, identity in enumerate(record.people.ids.tolist()):
                 piece = current.get(identity)
-                if piece is None or piece.shot != shot or record.time - piece.end > LOST:
-                    piece = current[identity] = Piece(identity, shot, record.frame, record.frame)
+                # Whoever was there in the frame before was not lost, however long ago that was.
+                if piece is None or piece.shot != shot or (piece.end < before and record.time - piece.end > LOST):
+                    piece = current[identity] = Piece(identity, shot, record.frame, record.frame, view=views[shot])
                     pieces.append(piece)
                 colours = np.array(fields["people"][row].get("colours", [0] * 9)) / 255
                 betas = None if record.bodies is None else record.bodies.betas[row]
                 piece.add(record.frame, record.time, record.people.boxes[row], colours, betas)
-                piece.part.add(record.time, record.people.boxes[row], record.people.keypoints[row])
+                piece.part.add(record.time, record.people.boxes[row], record.people.keypoints[row], before)
         names: dict[int, list[tuple[int, int]]] = defaultdict(list)
         shapes: dict[int, F64] = {}
         weights: dict[int, float] = {}
-        for number, person in enumerate(stitch(pieces), 1):
+        joined = 0
+        interval = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+        for number, person in enumerate(stitch(pieces, interval), 1):
+            joined += len(person) - 1
             for piece in person:
                 names[piece.identity].append((piece.first, number))
             weights[number] = sum(piece.part.weight for piece in person)
@@ -110,7 +127,7 @@ class Cast:
         for mine in names.values():
             mine.sort()
         followed = main_people(weights) if track == "main" else people_of(track) or frozenset(weights)
-        return Cast(len(weights), followed, shapes, cuts, len(pieces), times, dict(names))
+        return Cast(len(weights), followed, shapes, cuts, joined, times, dict(names))
 
 
 class Interrupted(Exception):
@@ -148,7 +165,7 @@ def refine(
         size, camera = scale.size(*size), None if camera is None else scale.camera(camera)
     back = None if scale is None else scale.inverse
     window = WindowRefiner(cast.name, cast.shapes, size, camera, bodies)
-    summary = Summary(shots=len(cast.cuts) + 1, joined=cast.pieces - cast.people)
+    summary = Summary(shots=len(cast.cuts) + 1, joined=cast.joined)
     summary.missing = sorted(who for who in cast.followed if who > cast.people)
     summary.everybody = cast.people
     summary.people = len(cast.followed) - len(summary.missing)
@@ -176,14 +193,24 @@ def refine(
     return summary
 
 
-def _cuts(spool: Path) -> list[int]:
-    """The frames at which shots begin; the spool says so a little later."""
+def _shots(spool: Path) -> tuple[list[int], list[int]]:
+    """The frames at which shots begin, but for the first, and the number of each shot's view: the same where the same is shown.
+
+    The spool says so a little later, and withdraws some that it said."""
     found: set[int] = set()
+    returns: dict[int, int] = {}
     with open(spool, "rb") as lines:
         for line in lines:
-            if b'"cuts":[' in line and line.endswith(b"\n"):
-                found.update(json.loads(line)["cuts"])
-    return sorted(found)
+            if any(f'"{name}":['.encode() in line for name in ("cuts", "withdrawn", "returns")) and line.endswith(b"\n"):
+                fields = json.loads(line)
+                found.update(fields.get("cuts", ()))
+                found.difference_update(fields.get("withdrawn", ()))
+                returns.update(fields.get("returns", ()))
+    cuts = sorted(found)
+    views = [0]
+    for shot, cut in enumerate(cuts, 1):
+        views.append(views[bisect_right(cuts, returns[cut])] if cut in returns else shot)
+    return cuts, views
 
 
 def _scaled(record: Record, scale: PixelScale | None) -> Record:
@@ -198,9 +225,10 @@ def _windows(records: Iterable[Record]) -> Iterator[tuple[list[Record], slice]]:
     for record in records:
         entries.append(record)
         end = begin + WINDOW
-        if len(entries) > end and record.time - entries[end - 1].time > MARGIN:
+        if len(entries) >= end + MARGIN_FRAMES and record.time - entries[end - 1].time > MARGIN:
             yield entries, slice(begin, end)
             old = next(i for i, entry in enumerate(entries) if entry.time >= entries[end].time - MARGIN)
+            old = max(0, min(old, end - MARGIN_FRAMES))
             entries, begin = entries[old:], end - old
     if begin < len(entries):
         yield entries, slice(begin, len(entries))

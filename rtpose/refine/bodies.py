@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..body.camera import Camera
-from ..body.fit import Points, Pose, Prior, Seen, fit, place, translate
+from ..body.fit import Points, Pose, Prior, Seen, fit, limit, place, translate
 from ..body.initial import MOMENTS
 from ..body.model import BodyModel
 from ..body.rotations import from_six, to_axis_angle, to_six
@@ -80,12 +80,16 @@ class BodyRefiner:
         trust = seen.astype(np.float64)
         guess = self._guess(stretch.times, said, trust)
         vectors = self._points.at(betas)
-        world, translation = guess.copy(), self._begin(stretch, said, guess, vectors, trust, camera)
+        # Limits are weighed in the fit from nearby; from beyond half a turn they would pull the wrong way round.
+        world = self._limited(guess)
+        translation = self._begin(stretch, said, world, vectors, trust, camera)
         self._fit(stretch, said, guess, world, translation, betas, vectors, camera, near=self._strengths.near)
         world, translation = self._smoothed(stretch.times, world, translation, trust)
+        world = self._limited(world)  # bones are smoothed one by one, and know nothing of the joints between them
         anchors, standing = self._feet(stretch, said.sizes, world, translation, vectors)
         if standing.any():
             self._fit(stretch, said, guess, world, translation, betas, vectors, camera, anchors=anchors, standing=standing)
+            world = self._limited(world)
         near = np.flatnonzero(np.abs(stretch.times[:, None] - stretch.times[seen]).min(1) <= Lifter.GAP)
         self._write(near, world, translation, betas, vectors, said.doubts, arrays)
         return arrays
@@ -115,6 +119,13 @@ class BodyRefiner:
         for joint, above in ABOVE.items():
             guess[:, joint] = guess[:, above]
         return np.ascontiguousarray(guess)
+
+    def _limited(self, world: F64) -> F64:
+        """World rotations (n, 22, 3, 3) in which no joint is bent beyond its limits."""
+        world = world.copy()
+        for pose in world:
+            limit(self._body.parents, pose)
+        return world
 
     def _sharpness(self, stretch: Stretch, said: Said, camera: Camera) -> F64:
         return self._weights.sharpness(stretch.confidences, said.sizes, camera)

@@ -30,7 +30,7 @@ class SecondPass:
 
     The spool is FILE.partial beside the data file (or the video, where there is no data file), and stays until everything is written.
     outputs: with neither file, the results are for `results` alone. reopen: the source once more, from its beginning. track: who is
-    followed, see `Settings`.
+    followed, and cuts: whether shots are found, see `Settings`.
     Raises InputError for an output that cannot be written.
     """
 
@@ -44,6 +44,7 @@ class SecondPass:
         lifted: Lifted | None,
         network: Network | None,
         track: str = "all",
+        cuts: str = "auto",
         run: str | None = None,
     ) -> None:
         self._reopen, self._lifted, self._network, self._track = reopen, lifted, network, track
@@ -62,7 +63,8 @@ class SecondPass:
         """Whether the spool outlives this process, where it is not finished."""
         self.spool = beside.with_name(beside.name + SPOOL)
         self._lines = beside if beside.suffix.lower() == ".jsonl" else beside.with_name(beside.name + ".refined")
-        self.sink = SpoolSink(self.spool, info, Provenance(models, "offline", lifted, run), overwrite=outputs.overwrite)
+        provenance = Provenance(models, "offline", lifted, run)
+        self.sink = SpoolSink(self.spool, info, provenance, overwrite=outputs.overwrite, cuts=cuts)
 
     def finish(self, control: Control, refining: ProgressSink, drawing: ProgressSink) -> Summary:
         """Refine what was spooled and write the outputs. refining, drawing: told of each frame that is. Raises Interrupted when `control`

@@ -160,10 +160,11 @@ class WindowRefiner:
 
 
 def _unbroken(entries: Sequence[Record], places: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """The places of a person, parted where nobody knows for too long where they are."""
+    """The places of a person, parted where frames are missing in which nobody knows for too long where they are."""
     begin = 0
     for i in range(1, len(places)):
-        if entries[places[i][0]].time - entries[places[i - 1][0]].time > BRIDGE:
+        before, after = places[i - 1][0], places[i][0]
+        if after > before + 1 and entries[after].time - entries[before].time > BRIDGE:
             yield places[begin:i]
             begin = i
     yield places[begin:]

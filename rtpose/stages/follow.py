@@ -35,16 +35,17 @@ class Part:
         self._last = self._begin = -math.inf
         self._from: F32 = np.zeros((17, 3), np.float32)
 
-    def add(self, time: float, box: F32, keypoints: F32) -> None:
-        """They were seen once more: box (4,) and keypoints (17, 3) px."""
+    def add(self, time: float, box: F32, keypoints: F32, before: float = math.inf) -> None:
+        """They were seen once more: box (4,) and keypoints (17, 3) px. before: time of the last frame; who was seen in it, was seen
+        all the time, however far apart frames are."""
         size = max(float((box[2:] - box[:2]).max()), 1.0)
-        if time - self._last <= GAP:
+        if time - self._last <= GAP or self._last >= before:
             self.weight += math.sqrt(size) * CALM * (time - self._last)
         self._last = time
         passed = time - self._begin
         if passed < STEP:
             return
-        if passed <= GAP:
+        if passed <= GAP or self._begin >= before:
             self.weight += _way(self._from, keypoints) / math.sqrt(size)
         self._begin, self._from = time, keypoints
 
@@ -82,14 +83,14 @@ class Follow:
         frame, people = result.frame, result.people
         if frame.independent:
             raise InputError("--track main is for people who move: say --sequence if the pictures follow each other")
-        faded = math.exp(-max(frame.time - self._time, 0.0) / FADE)
-        self._time = frame.time
+        before, self._time = self._time, frame.time
+        faded = math.exp(-max(frame.time - before, 0.0) / FADE)
         for part in self._parts.values():
             part.weight *= faded
         ids = people.ids.tolist()
         self._parts = {who: part for who, part in self._parts.items() if who in ids or part.weight > 1e-6}
         for row, who in enumerate(ids):
-            self._parts.setdefault(who, Part()).add(frame.time, people.boxes[row], people.keypoints[row])
+            self._parts.setdefault(who, Part()).add(frame.time, people.boxes[row], people.keypoints[row], before)
         return main_people({who: part.weight for who, part in self._parts.items()})
 
 

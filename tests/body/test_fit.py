@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rtpose.body.fit import Points, Pose, Prior, Seen, fit, place, translate
+from rtpose.body.fit import LIMITED, LIMITS, Points, Pose, Prior, Seen, fit, limit, place, translate
 from rtpose.body.model import JOINT_NAMES, BodyModel, load_body
 from rtpose.body.rotations import to_axis_angle, to_matrix
 from rtpose.types import F64
@@ -126,6 +127,33 @@ def test_knees_do_not_bend_backwards(body: BodyModel) -> None:
     above = int(body.parents[knee])
     assert to_axis_angle(free[above].T @ free[knee])[0] < -0.4
     assert to_axis_angle(bound[above].T @ bound[knee])[0] > -0.2
+
+
+def test_joints_are_kept_within_their_limits(body: BodyModel) -> None:
+    knee, elbow, neck, foot = (JOINT_NAMES.index(name) for name in ("left_knee", "right_elbow", "neck", "left_foot"))
+    rotations, _, _, translation = posed(body, 3)
+    allowed = rotations.copy()
+    for (joint, axis), (low, high) in zip(LIMITED.tolist(), LIMITS.tolist(), strict=True):
+        allowed[joint, axis] = np.clip(allowed[joint, axis], low + 1e-6, high - 1e-6)
+    world = body.pose(allowed, np.zeros(10), translation)[0]
+    kept = world.copy()
+    limit(body.parents, kept)
+    assert np.abs(kept - world).max() < 1e-6
+    bent = allowed.copy()
+    bent[knee], bent[elbow], bent[neck] = [-1.0, 0, 0], [0.2, 1.0, 0.1], [2.0, -1.5, 0]
+    world = body.pose(bent, np.zeros(10), translation)[0]
+    limit(body.parents, world)
+    found = to_axis_angle(body.local_rotations(world[None]))[0]
+    angles = found[LIMITED[:, 0], LIMITED[:, 1]]
+    assert (angles >= LIMITS[:, 0] - 1e-6).all()
+    assert (angles <= LIMITS[:, 1] + 1e-6).all()
+    np.testing.assert_allclose(found[foot], allowed[foot], atol=1e-6)
+    # A knee bent by 200 degrees is one that is bent too far, not one that is bent backwards.
+    bent = allowed.copy()
+    bent[knee] = [math.radians(200), 0, 0]
+    world = body.pose(bent, np.zeros(10), translation)[0]
+    limit(body.parents, world)
+    assert to_axis_angle(world[int(body.parents[knee])].T @ world[knee])[0] == pytest.approx(2.7, abs=1e-6)
 
 
 def test_a_foot_that_stands_stays(body: BodyModel) -> None:

@@ -9,9 +9,11 @@ from rtpose.refine.identities import Piece, stitch
 RED, BLUE = np.tile([0.8, 0.1, 0.1], 3), np.tile([0.1, 0.1, 0.8], 3)
 
 
-def piece(identity: int, begin: int, end: int, x: float, speed: float, colours: np.ndarray, shot: int = 0) -> Piece:
+def piece(
+    identity: int, begin: int, end: int, x: float, speed: float, colours: np.ndarray, shot: int = 0, view: int = -1
+) -> Piece:
     """Somebody 200 px high who walks from x at `speed` px a second from frame `begin` to `end`, 30 a second."""
-    made = Piece(identity, shot, begin, begin)
+    made = Piece(identity, shot, begin, begin, view=view)
     for frame in range(begin, end + 1):
         at = x + speed * (frame - begin) / 30
         made.add(frame, frame / 30, np.array([at - 40, 100, at + 40, 300], np.float32), colours, None)
@@ -55,3 +57,19 @@ def test_nobody_is_in_two_places() -> None:
 def test_order_does_not_matter() -> None:
     pieces = [piece(i, 40 * i, 40 * i + 30, 100.0 * i, 75, RED) for i in range(6)]
     assert identities(pieces) == identities(pieces[::-1]) == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_linking_is_best_for_all_and_not_for_the_first() -> None:
+    # The one who stands fits the nearest newcomer best, but then nobody is left for the other one.
+    pieces = [piece(1, 0, 60, 300, 0, RED), piece(2, 0, 60, 400, 0, RED)]
+    pieces += [piece(3, 90, 120, 340, 0, RED), piece(4, 90, 120, 240, 0, RED)]
+    assert identities(pieces) == [[1, 4], [2, 3]]
+
+
+def test_who_stays_in_the_same_place_is_known_when_the_view_comes_back() -> None:
+    before, away = piece(1, 0, 60, 300, 0, RED, shot=0, view=0), piece(2, 61, 120, 300, 0, RED, shot=1, view=1)
+    after = piece(3, 121, 180, 305, 0, RED, shot=2, view=0)
+    assert identities([before, away, after]) == [[1, 3], [2]]
+    other = piece(4, 121, 180, 330, 0, RED, shot=2, view=0)
+    assert identities([before, away, after, other]) == [[1], [2], [3], [4]]
+    assert identities([before, away, piece(3, 121, 180, 305, 0, BLUE, shot=2, view=0)]) == [[1], [2], [3]]

@@ -14,13 +14,14 @@ from rtpose.backends import open_session
 from rtpose.body.model import Lifted, load_body
 from rtpose.errors import InputError
 from rtpose.models import find
-from rtpose.refine import refine
+from rtpose.refine import Summary, refine
+from rtpose.settings import Settings
 from rtpose.sinks.data import Provenance, Record, read_results
 from rtpose.sinks.spool import Shots, SpoolSink
 from rtpose.source import SourceInfo
 from rtpose.stages.lift import Lifter, Network
 from rtpose.stages.smooth import Smoother
-from rtpose.types import F32, F64, Frame, People, Result, Status
+from rtpose.types import F32, F64, U8, Frame, People, Result, Status
 
 from ..stages.test_lift import CAMERA, FPS, HEIGHT, WIDTH, about_hips, seen, walk
 
@@ -216,6 +217,108 @@ def test_shots() -> None:
     first, second = (np.repeat(np.repeat(rng.integers(0, 255, (12, 40, 3), np.uint8), 20, 0), 20, 1) for _ in range(2))
     pan = [first[:, 6 * i : 6 * i + 320] for i in range(30)]
     still = [second[:, :320]] * 30
-    shots = Shots(30.0)
-    found = [cut for i, image in enumerate([*pan, *still, *pan]) for cut in shots.see(i, np.ascontiguousarray(image))]
-    assert found == [30, 60]
+    assert cuts([*pan, *still, *pan]) == [30, 60]
+
+
+def cuts(images: list[U8], times: F64 | None = None) -> list[int]:
+    """What is left of the cuts found in these pictures, 30 a second."""
+    shots, left = Shots(), set[int]()
+    for i, image in enumerate(images):
+        found = shots.see(i, i / 30 if times is None else times[i], np.ascontiguousarray(image))
+        left = (left | set(found.cuts)) - set(found.withdrawn)
+    return sorted(left)
+
+
+def views(n: int) -> list[U8]:
+    """n different pictures of coloured squares."""
+    rng = np.random.default_rng(n)
+    return [np.repeat(np.repeat(rng.integers(0, 255, (12, 40, 3), np.uint8), 20, 0), 20, 1) for _ in range(n)]
+
+
+def moving(view: U8, n: int, speed: int = 2) -> list[U8]:
+    """n pictures of a camera that turns slowly."""
+    return [view[:, speed * i : speed * i + 320] for i in range(n)]
+
+
+FLASH, BLACK, HAND = (np.full((240, 320, 3), colour, np.uint8) for colour in ((255, 255, 255), (0, 0, 0), (150, 100, 80)))
+
+
+@pytest.mark.parametrize(("spoiled", "frames"), [(FLASH, 2), (BLACK, 1), (HAND, 12)])
+def test_what_passes_before_the_lens_is_no_cut(spoiled: U8, frames: int) -> None:
+    pan = moving(views(1)[0], 90)
+    assert cuts([*pan[:40], *[spoiled] * frames, *pan[40 + frames :]]) == []
+
+
+def test_a_dim_picture_and_a_freeze_are_no_cuts() -> None:
+    pan = moving(views(1)[0], 90)
+    assert cuts([*pan[:40], pan[40] // 3, *pan[41:]]) == []
+    assert cuts([*pan[:40], *[pan[40]] * 18, *pan[58:]]) == []
+
+
+def test_cuts_are_found_beside_flashes_and_where_two_views_are_blended() -> None:
+    first, second = (moving(view, 60) for view in views(2))
+    assert cuts([*first, *second]) == [60]
+    assert cuts([*first[:20], FLASH, *first[21:], *second]) == [60]
+    assert cuts([*first, FLASH, *second]) == [60]
+    first, second = (moving(view, 30, 0) for view in views(2))
+    blended = ((first[-1].astype(int) + second[0]) // 2).astype(np.uint8)
+    assert cuts([*first, blended, *second]) in ([30], [31])
+
+
+def test_cuts_are_judged_by_time() -> None:
+    first, second = (moving(view, 6, 4) for view in views(2))
+    for interval in (0.2, 1.0, 10.0):
+        times = interval * np.arange(12)
+        assert cuts([*first, *second], times) == [6]
+        assert cuts([*first[:5], FLASH, *first[5:]], times) == []
+    # Of a stream of 240 pictures a second, a hand of .4 s is 96 of them.
+    pan = [image for image in moving(views(1)[0], 30) for _ in range(10)]
+    assert cuts([*pan[:100], *[HAND] * 96, *pan[196:]], np.arange(300) / 240) == []
+
+
+def test_a_view_that_comes_back_is_known() -> None:
+    first, second = (moving(view, 30, 0) for view in views(2))
+    shots = Shots()
+    found = [shots.see(i, i / 30, image) for i, image in enumerate([*first, *second, *first])]
+    [(cut, earlier)] = [pair for one in found for pair in one.returns]
+    assert cut == 60
+    assert earlier < 30
+
+
+@pytest.mark.parametrize("interval", [2 / 3, 1.0, 10.0])
+def test_time_lapse_keeps_identities(tmp_path: Path, interval: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "WINDOW", 20)
+    points = seen(walk(load_body(), 60))
+    runner = points.copy()
+    runner[:, :, 0] += 60 * (np.arange(60) % 8)[:, None]
+    other = np.tile(points[:1], (60, 1, 1))
+    frames = [
+        replace(result, people=two(somebody(2, other[i]), result.people))
+        for i, result in enumerate(results(runner, interval * np.arange(60)))
+    ]
+    records = refined(tmp_path, frames)
+    assert [r.people.ids.tolist() for r in records] == [[1, 2]] * 60
+    summary = refine(tmp_path / "x.jsonl.partial", tmp_path / "x.jsonl")
+    assert str(summary) == "refined: 2 people"
+
+
+def test_the_summary_is_a_sentence() -> None:
+    assert str(Summary()) == "refined: nobody"
+    assert str(Summary(people=1, joined=1, bridged=1)) == (
+        "refined: 1 person; somebody who had been out of sight was recognised 1 time; 1 missing pose filled in"
+    )
+    assert str(Summary(people=3, shots=2, joined=2)) == (
+        "refined: 3 people in 2 shots; somebody who had been out of sight was recognised 2 times"
+    )
+
+
+def test_no_cuts_where_none_are_wanted(tmp_path: Path) -> None:
+    first, second = (moving(view, 20, 0) for view in views(2))
+    for cuts, expected in (("auto", 1), ("none", 0)):
+        sink = SpoolSink(tmp_path / "s.partial", INFO, Provenance(), overwrite=True, cuts=cuts)
+        for i, image in enumerate([*first, *second]):
+            sink.write(Result(Frame(i, i / 30, image, 0), people=People.none()))
+        sink.close()
+        assert (tmp_path / "s.partial").read_text().count('"cuts":[20]') == expected
+    with pytest.raises(InputError, match="auto or none"):
+        Settings(cuts="some")
