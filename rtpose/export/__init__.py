@@ -54,6 +54,10 @@ def export(
             write(target)
         except OSError as error:
             raise RtposeError(f"cannot write {target}: {error.strerror}; {path} and the files before it are whole") from None
+    if gone := [target for target, _ in jobs if not target.exists()]:
+        raise RtposeError(
+            f"{gone[0]} was removed, or its folder, while the others were written: {path} is whole, export it again"
+        )
     run.check_whole()
     return [target for target, _ in jobs]
 

@@ -19,7 +19,9 @@ import numpy as np
 
 from ..body.model import Lifted
 from ..errors import InputError, RtposeError
+from ..integrity import RESULTS, check_own, open_own
 from ..scope import people_of
+from ..sinks import UNFINISHED
 from ..sinks.data import Record, Records, frame_record, json_line, read_results
 from ..stages.follow import main_people
 from ..stages.lift import Network
@@ -136,9 +138,10 @@ def refine(
     summary = Summary(shots=len(cast.cuts) + 1, joined=cast.pieces - cast.people)
     summary.missing = sorted(who for who in cast.followed if who > cast.people)
     summary.people = len(cast.followed) - len(summary.missing)
-    unfinished = out.with_name(out.name + ".unfinished")
+    unfinished = out.with_name(out.name + UNFINISHED)
+    check_own(unfinished, RESULTS)
     try:
-        with open(spool, "rb") as source, open(unfinished, "wb") as target:
+        with open(spool, "rb") as source, open(open_own(unfinished, RESULTS, os.O_TRUNC), "wb") as target:
             target.write(json_line({**json.loads(source.readline()), "mode": "refined"}))
             for entries, core in _windows(records):
                 if stopped():

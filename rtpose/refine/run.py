@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ..body.model import Lifted
 from ..errors import RtposeError
+from ..integrity import RESULTS, check_own
 from ..pipeline import Control, Sink, run
 from ..replay import Player
 from ..settings import Outputs
-from ..sinks import check_output
+from ..sinks import UNFINISHED, check_output
 from ..sinks.data import ENDINGS, SPOOL, Provenance, read_results, save_arrays
 from ..sinks.spool import SpoolSink
 from ..sinks.video import open_overlay
@@ -61,6 +62,9 @@ class SecondPass:
         """Whether the spool outlives this process, where it is not finished."""
         self.spool = beside.with_name(beside.name + SPOOL)
         self._lines = beside if beside.suffix.lower() == ".jsonl" else beside.with_name(beside.name + ".refined")
+        if self._lines != self._save:
+            check_own(self._lines, RESULTS)
+        check_own(self._lines.with_name(self._lines.name + UNFINISHED), RESULTS)
         self.sink = SpoolSink(self.spool, info, Provenance(models, "offline", lifted, run), overwrite=outputs.overwrite)
 
     def finish(self, control: Control, progress: Sink) -> Summary:

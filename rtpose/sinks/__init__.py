@@ -11,6 +11,9 @@ from typing import BinaryIO
 
 from ..errors import InputError
 
+UNFINISHED = ".unfinished"
+"""What a file is called while it is written that takes its place at the end."""
+
 
 def check_output(path: Path, endings: Collection[str], *, overwrite: bool, source: Path | None = None) -> None:
     """Raise InputError unless `path` can become an output file: call it before the work starts.
@@ -64,7 +67,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises OSError.
     """
-    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished = path.with_name(path.name + UNFINISHED)
     try:
         with open(unfinished, "wb") as file:
             yield file

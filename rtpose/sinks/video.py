@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from ..body.model import Lifted
 from ..errors import InputError, RtposeError
+from ..locks import IN_FOLDER
 from ..pipeline import Sink
 from ..render import draw
 from ..source import SourceInfo, sound_of
@@ -108,6 +109,8 @@ class VideoSink:
                 self._sound.close()
         except av.FFmpegError as error:
             raise self._error(error) from None
+        if not self._path.exists():
+            raise RtposeError(f"{self._path} was removed, or its folder, while it was written: nothing of it is left")
 
     def _error(self, error: av.FFmpegError) -> RtposeError:
         return RtposeError(f"cannot write {self._path}: {error.strerror}; what was written before is kept")
@@ -270,12 +273,13 @@ class PictureSink:
         self._path, self._lifted = path, lifted
         self._single = path.suffix.lower() in WRITABLE_PICTURES and not path.is_dir()
         self._written: set[str] = set()
+        self._begun = False
         if self._single:
             check_output(path, WRITABLE_PICTURES, overwrite=overwrite, source=info.path)
             return
         if path.is_dir():
             check_folder(path)
-            if any(path.iterdir()) and not overwrite:
+            if any(file.name != IN_FOLDER for file in path.iterdir()) and not overwrite:
                 raise InputError(f"{path} is a folder with files in it: choose another, or say --overwrite")
             if info.folder is not None and path.samefile(info.folder):
                 raise InputError(f"{path} is the source itself: choose another output")
@@ -289,8 +293,9 @@ class PictureSink:
         image = cv2.cvtColor(draw(result, self._lifted), cv2.COLOR_RGB2BGR)
         data = cv2.imencode(target.suffix, image)[1]
         try:
-            if not self._single:
+            if not (self._single or self._begun):
                 self._path.mkdir(exist_ok=True)
+            self._begun = True  # a folder that vanishes takes pictures with it, and is not made again
             with replacing(target) as file:
                 file.write(data.tobytes())
         except OSError as error:
