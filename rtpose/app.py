@@ -58,6 +58,7 @@ from .stages.smooth import Smoother
 from .types import Boxes, Frame, People, Result
 
 Options = ParamSpec("Options")
+_Process = Callable[Concatenate[str, Settings, Outputs, Options], int]
 
 
 def processors() -> int:
@@ -263,9 +264,7 @@ def _paced(source: InfoSource, live: bool | None) -> tuple[InfoSource, bool]:
     return source, live
 
 
-def _alone(
-    process: Callable[Concatenate[str, Settings, Outputs, Options], int],
-) -> Callable[Concatenate[str, Settings, Outputs, Options], int]:
+def _alone(process: _Process[Options]) -> _Process[Options]:
     """Let a run have its outputs to itself: InputError, before anything is touched, where another one writes any of them."""
 
     @wraps(process)

@@ -362,8 +362,7 @@ class Records:
                 try:
                     fields = _parse(self._path, number, line)
                 except InputError:
-                    # What a power cut leaves at the end: zeros, or what was there before.
-                    if _is_record_after(self._path, number):
+                    if not _is_broken_off(self._path, number):
                         raise
                     self.partial = True
                     return
@@ -424,14 +423,23 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _is_record_after(path: Path, number: int) -> bool:
-    """Whether any line after that one is a JSON object."""
+def _is_broken_off(path: Path, number: int) -> bool:
+    """Whether from that line on there is nothing but what a power cut leaves: no record, and bytes that are no text."""
+    binary = False
     for later, line in _lines(path):
         if later > number and line.startswith(b"{"):
             with suppress(InputError):
                 _parse(path, later, line)
-                return True
-    return False
+                return False
+        binary = binary or (later >= number and _is_binary(line))
+    return binary
+
+
+def _is_binary(line: bytes) -> bool:
+    try:
+        return any(character < " " and character not in "\t\r\n" for character in line.decode())
+    except UnicodeDecodeError:
+        return True
 
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
