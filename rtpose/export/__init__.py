@@ -15,7 +15,7 @@ from ..errors import InputError, RtposeError
 from ..runs import Run, fitted_body, read_run
 from ..sinks import check_output, make_folder, replacing
 from . import bvh, glb, tables, trc
-from .motion import gaps, motion_of, steady_times
+from .motion import gaps, motion_of, run_gaps_told, steady_times
 
 MOTIONS = ("bvh", "glb", "trc")
 """Formats of bodies, one file a person."""
@@ -96,6 +96,8 @@ def _jobs(
     for person in posed:
         if (missing := gaps(run, person)) and motions != ["glb"]:
             note(f"person {person.id} {missing}: held or bridged in BVH, empty in TRC (see docs/export.md)")
+    if (told := run_gaps_told(run)) and motions:
+        note(f"{told}: left out in BVH, which goes on with what follows, and in TRC, whose times show it; nobody is shown in GLB")
     times = steady_times(run, rate)
     if "trc" in formats:
         for person in posed:
