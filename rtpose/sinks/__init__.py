@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Collection, Iterator
@@ -68,6 +69,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises OSError.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
+    if unfinished.is_symlink() and (unfinished.is_file() or not unfinished.exists()):
+        raise OSError(errno.ELOOP, f"{unfinished} is a link, which is not followed", str(unfinished))
     try:
         with open(unfinished, "wb") as file:
             yield file
