@@ -67,7 +67,9 @@ def test_of_two_runs_on_one_output_the_second_is_refused(person_clip: Path, tmp_
             refused(
                 rtpose_command(person_clip, "--save", save, *QUICK, *options), "x.jsonl is being written by another run", "since"
             )
-        refused(rtpose_command("batch", person_clip, "--out-dir", results, *QUICK), "another run", "0 of 1 files done", code=1)
+        done = rtpose_command("batch", person_clip, "--out-dir", results, *QUICK)
+        refused(done, "another run", code=1)
+        assert "0 of 1 files done" in done.stderr
         assert not save.exists()
         assert [path.name for path in results.iterdir()] == [".person.jsonl.lock"]
     assert not list(results.iterdir())
