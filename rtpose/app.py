@@ -59,7 +59,6 @@ from .stages.scores import Threshold
 from .stages.smooth import Smoother
 from .types import Boxes, Frame, People, Result
 
-
 _log = logging.getLogger(__name__)
 
 
