@@ -1,11 +1,11 @@
 """Do people keep their numbers: ids against the main people of seven clips, labelled by eye.
 
-    python benchmarks/identities.py [--clips NAME,...] [--json FILE]
+    python benchmarks/identities.py [--refine] [--clips NAME,...] [--json FILE]
 
 `identities.json` says where the trunk of each main person is, in px of the picture as shown, every few frames where it can be seen.
 In those frames people are paired one to one with the labels nearest to the middle of their shoulders and hips, at most a quarter
 of the box's height away. A switch is another id than the one that this person had when last found. First is the first frame, labelled
-or not, that shows an id which was this person's.
+or not, that shows an id which was this person's. With --refine the ids are those of the second pass, which knows the future.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def paired(people: People, points: dict[str, tuple[float, float]], reach: float 
     return {names[row]: int(people.ids[column]) for row, column in assign(near, 1e-6)}
 
 
-def score(clip: Path, tracks: dict[str, Track]) -> dict[str, dict[str, Any]]:
+def score(clip: Path, tracks: dict[str, Track], *, refine: bool = False) -> dict[str, dict[str, Any]]:
     """What became of each labelled person of a clip."""
     found: dict[str, list[tuple[int, int]]] = {name: [] for name in tracks}
     appeared: dict[int, int] = {}
-    for result in track(clip, lifter="none"):
+    for result in track(clip, lifter="none", refine=refine):
         frame = result.frame.index
         for identity in result.people.ids.tolist():
             appeared.setdefault(identity, frame)
@@ -74,12 +74,13 @@ def _judged(labels: Track, found: list[tuple[int, int]], appeared: dict[int, int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", help="only these")
+    parser.add_argument("--refine", action="store_true", help="score the refined results")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     labels: dict[str, dict[str, Track]] = json.loads((HERE / "identities.json").read_text())
     names = given.clips.split(",") if given.clips else list(labels)
-    scores = {name: score(CLIPS / name, labels[name]) for name in names}
-    table = Table(title="identities of the main people")
+    scores = {name: score(CLIPS / name, labels[name], refine=given.refine) for name in names}
+    table = Table(title="identities of the main people" + (", refined" if given.refine else ""))
     for column in ("clip", "person", "labelled", "found", "ids (frames)", "switches (frame: from > to)", "first", "missed"):
         table.add_column(column)
     for clip, people in scores.items():
@@ -93,7 +94,9 @@ def main() -> None:
     switches = sum(len(row["switches"]) for rows in scores.values() for row in rows.values())
     print(f"found {total['found']} of {total['labelled']} labels; {switches} switches")
     if given.json:
-        given.json.write_text(json.dumps({**about(), **total, "switches": switches, "clips": scores}, indent=1) + "\n")
+        given.json.write_text(
+            json.dumps({**about(), "refined": given.refine, **total, "switches": switches, "clips": scores}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time as clock
 from fractions import Fraction
@@ -9,12 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .app import Networks, check_use, make_stages
+from .app import Networks, check_use, make_stages, notes_of
 from .errors import InputError
 from .pipeline import Stage
 from .settings import Settings, changed
 from .source import SourceInfo
 from .types import U8, Frame, Result
+
+_log = logging.getLogger(__name__)
 
 
 class Tracker:
@@ -22,7 +25,7 @@ class Tracker:
 
     settings: see `Settings`; each of its fields may also be given by itself. rate: nominal frames a second; how often new people are
     looked for depends on it. channels: the order of the colours in the arrays; OpenCV reads "bgr". Networks are loaded at the first
-    frame, whose size the camera is guessed from. To be used from one thread at a time.
+    frame, whose size the camera is guessed from. To be used from one thread at a time. `close` logs a warning where max_people was met.
 
         with rtpose.Tracker(rate=25, channels="bgr") as tracker:
             result = tracker.update(image, time)
@@ -82,6 +85,8 @@ class Tracker:
 
     def close(self) -> None:
         """Let go of the networks; no frame can follow."""
+        for note in notes_of(self._stages or ()):
+            _log.warning("%s", note)
         self._stages, self._closed = None, True
 
     def __enter__(self) -> Tracker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import signal
 import threading
@@ -60,6 +61,7 @@ from .stages.scores import Threshold
 from .stages.smooth import Smoother
 from .types import Boxes, Frame, People, Result
 
+_log = logging.getLogger(__name__)
 Options = ParamSpec("Options")
 _Process = Callable[Concatenate[str, Settings, Outputs, Options], int]
 
@@ -234,6 +236,11 @@ def _warm(stages: Sequence[Stage], info: SourceInfo, preparing: Callable[[str], 
         for stage in later:
             preparing(f"stage {stage_name(stage)}")
             result = stage(result)
+
+
+def notes_of(stages: Sequence[Stage]) -> list[str]:
+    """What the stages have to tell the user at the end: one line each."""
+    return [note for stage in stages if isinstance(stage, KeypointEstimator) for note in stage.notes()]
 
 
 def savings(stages: Sequence[Stage]) -> list[Step]:
@@ -498,8 +505,7 @@ def _carry_out(work: _Work, settings: Settings, console: Console, notes: list[st
         with _interrupts(control):
             sinks = [*work.sinks, progress, *([governor] if work.live else [])]
             report = run(source, work.stages, sinks, live=work.live, control=control)
-        estimators = [stage for stage in work.stages if isinstance(stage, KeypointEstimator)]
-        notes += [*source.notes, *(note for stage in estimators for note in stage.notes())]
+        notes += [*source.notes, *notes_of(work.stages)]
         for note in notes:
             console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
         console.print(summary(report))
@@ -887,6 +893,9 @@ def track(
     settings: see `Settings`; each of its fields may also be given by itself: `track("match.mp4", track="main", tiles="3x2")`.
     target_fps and max_latency are for the command: here nothing is done less well, late frames are dropped.
 
+    What the command says in notes at the end (interlaced or HDR video, frames that could not be read, max_people met) is logged as
+    warnings of the logger "rtpose.app" when all frames are read, or the loop is left.
+
     Raises InputError at once for a setting that cannot be, at the first `next` for a source that cannot be read; StageError or
     EndedEarly after the last good result.
     """
@@ -943,6 +952,7 @@ def _track(reopen: Callable[[], InfoSource], live: bool | None, sequence: bool, 
         control.cancel()
         feed.cancel()
         thread.join()
+        _log_notes([*opened.notes, *notes_of(stages)])
     outcome = ended[0]
     if isinstance(outcome, BaseException):
         raise outcome
@@ -958,14 +968,21 @@ def _track_refined(reopen: Callable[[], InfoSource], live: bool | None, sequence
     check_use(settings, source.info, live=False, sequence=sequence)
     networks = Networks(settings, source.info)
     second = second_pass(Outputs(), networks, source.info, reopen)
+    stages = make_stages(networks, source.info, refined=True)
     try:
-        report = run(source, make_stages(networks, source.info, refined=True), [second.sink])
+        report = run(source, stages, [second.sink])
+        _log_notes([*source.notes, *notes_of(stages)])
         if report.frames:
             yield from second.results()
     finally:
         second.close()
     if report.ended_early is not None:
         raise report.ended_early
+
+
+def _log_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        _log.warning("%s", note)
 
 
 class _Feed:

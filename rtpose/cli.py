@@ -24,10 +24,10 @@ app = App(
     help="People in a camera, a stream or a video as 2D keypoints, 3D joints and body meshes, in real time.",
     default_parameter=Parameter(negative=()),
     help_epilogue="Examples:\n\n"
-    "  rtpose --camera 0                                        a live window\n\n"
-    "  rtpose match.mp4 --out overlay.mp4 --save match.jsonl    a video, a drawn copy, the data\n\n"
-    "  rtpose rtsp://camera.local/stream --save people.jsonl    a network camera\n\n"
-    "  rtpose 'photos/*.jpg' --out drawn/                       pictures",
+    "  rtpose --camera 0                                       a live window\n\n"
+    "  rtpose match.mp4 --out drawn.mp4 --save match.jsonl     a drawn copy, data\n\n"
+    "  rtpose rtsp://camera.local/stream --save people.jsonl   a network camera\n\n"
+    "  rtpose 'photos/*.jpg' --out drawn/                      pictures",
 )
 INPUT = Group("Input", sort_key=1)
 OUTPUT = Group("Output", sort_key=2)
@@ -364,8 +364,7 @@ def batch(
     overlay
         Write the drawn videos, too.
     on
-        ray: a task a file on a Ray cluster, whose machines see the same files; needs the extra 'cluster'. Each file takes --threads
-        processors there.
+        ray: a task a file on a Ray cluster, whose machines see the same files; needs the extra 'cluster'. Each takes --threads processors.
     address
         The cluster's HOST:PORT; by default what RAY_ADDRESS says, else one is started on this machine.
     """

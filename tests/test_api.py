@@ -67,3 +67,13 @@ def test_time_goes_forward_and_closed_is_closed() -> None:
         tracker.update(black, 2.0)
     with pytest.raises(InputError, match="unknown setting detecter"):
         rtpose.Tracker(detecter="x")
+
+
+def test_that_there_are_more_people_than_are_followed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with rtpose.Tracker(lifter="none", max_people=1) as tracker:
+        for result in islice(rtpose.track(CLIP, lifter="none"), 6):
+            tracker.update(result.frame.image, result.frame.time)
+        assert not caplog.records
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("rtpose.api", "WARNING")
+    assert "--max-people 1 was met in" in record.getMessage()

@@ -6,7 +6,7 @@ import gc
 import inspect
 import threading
 import weakref
-from dataclasses import replace
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from rtpose.errors import InputError
 from rtpose.pipeline import run, run_inline
 from rtpose.settings import Outputs, Settings
 from rtpose.source import SourceInfo, open_source
+
+from .conftest import REPOSITORY
 
 
 def lines_of(clip: Path, path: Path, runner, **settings) -> bytes:
@@ -71,6 +73,11 @@ def test_settings_of_track_are_in_its_signature_and_checked_at_once(tmp_path: Pa
         rtpose.track(tmp_path, settings=rtpose.Settings(lifter="none"), max_people=0)
 
 
+def test_every_setting_is_in_its_table() -> None:
+    table = (REPOSITORY / "docs" / "settings.md").read_text()
+    assert [field.name for field in fields(rtpose.Settings) if f"`{field.name}`" not in table] == []
+
+
 def test_a_run_that_is_over_leaves_no_network_in_memory(person_clip: Path) -> None:
     source = open_source(str(person_clip))
     stages = make_stages(Networks(Settings(), source.info), source.info)
@@ -104,6 +111,14 @@ def test_track_refines_what_the_command_refines(person_clip: Path, tmp_path: Pat
         assert (result.bodies.joints3d == record.bodies.joints3d).all()
     with pytest.raises(InputError, match="cannot be refined"):
         next(rtpose.track(person_clip, refine=True, live=True))
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_track_logs_what_the_command_notes(refine: bool, caplog: pytest.LogCaptureFixture) -> None:
+    two_people = Path(rtpose.__file__).parent / "reference" / "clip.mp4"
+    assert len(list(rtpose.track(two_people, refine=refine, lifter="none", max_people=1))) == 90
+    (said,) = [record.getMessage() for record in caplog.records if "--max-people 1 was met in" in record.getMessage()]
+    assert said.endswith("frames: give more to follow everybody")
 
 
 def test_leaving_the_loop_ends_the_run(person_clip: Path) -> None:

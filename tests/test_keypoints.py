@@ -320,7 +320,7 @@ def test_the_number_of_people_can_be_bounded(
     crowd = np.tile(astronaut[::2, ::2], (2, 2, 1))
     few, all_of_them = make(max_people=2), make(max_people=40)
     assert len(run((look(1), few), [crowd])[0]) == 2
-    assert few.notes() == ["--max-people 2 was met in 1 frames: give more to follow everybody"]
+    assert few.notes() == ["--max-people 2 was met in 1 frame: give more to follow everybody"]
     assert len(run((look(1), all_of_them), [crowd])[0]) > 2
     assert all_of_them.notes() == []
     with pytest.raises(InputError, match="at most 0 people"):

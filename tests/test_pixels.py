@@ -256,7 +256,7 @@ def shared_angles(one: Run, other: Run, pairs: Sequence[tuple[int, int]]) -> tup
         first, second = one.people[a].with_body(), other.people[b].with_body()
         left, right = measure(one, first, body), measure(other, second, body)
         rows, mine, theirs = np.intersect1d(first.rows, second.rows, return_indices=True)
-        assert len(rows) > 40
+        assert len(rows) > 30  # one of the two is hidden for a while
         for side in ("left", "right"):
             name = f"{side}_knee_flexion"
             apart.append(np.abs(left.series[name].values[mine] - right.series[name].values[theirs]).mean())

@@ -121,9 +121,10 @@ class KeypointEstimator:
 
     def notes(self) -> list[str]:
         """For the user, when the run has ended: one line for each limit that was met."""
-        if not self.tracker.crowded:
+        most, frames = self.tracker.people, self.tracker.crowded
+        if not frames:
             return []
-        return [f"--max-people {self.tracker.people} was met in {self.tracker.crowded} frames: give more to follow everybody"]
+        return [f"--max-people {most} was met in {frames} frame{'' if frames == 1 else 's'}: give more to follow everybody"]
 
     def __call__(self, result: Result) -> Result:
         """Add the people: those tracked so far, and those whom the detector has found."""
