@@ -458,7 +458,7 @@ def _prepare(
         if _is_done(outputs, name):
             return networks
         # What is there is of this very run, and is made again; so are the files in the folder that it exported into.
-        begun = _journal_of(outputs).exists() or _spool_of(outputs).exists()
+        begun = os.path.exists(_journal_of(outputs)) or os.path.exists(_spool_of(outputs))
         outputs = replace(outputs, overwrite=begun)
         if outputs.export_dir is not None:
             own = str(outputs.export_dir.absolute()) in exports_of(_journal_of(outputs))
@@ -664,12 +664,12 @@ def _is_done(outputs: Outputs, name: str) -> bool:
     save, journal, spool = Path(str(outputs.save)), _journal_of(outputs), _spool_of(outputs)
     begun = run_of(journal)
     check_own(spool, RESULTS)
-    if begun is None and spool.exists():  # the journal did not get as far as to say of what it is
+    if begun is None and os.path.exists(spool):  # the journal did not get as far as to say of what it is
         with suppress(InputError):  # nor did the spool
             begun = read_results(spool)[0].run
     # Without a journal, results are those of a run that ended well.
-    finished = begun is None and not journal.exists() and save.exists()
-    if begun is None and save.exists():
+    finished = begun is None and not os.path.exists(journal) and os.path.exists(save)
+    if begun is None and os.path.exists(save):
         begun = read_results(save)[0].run
     if begun is not None and name != begun:
         raise InputError(f"{save} was made of another source or with other settings: choose another name, or say --overwrite")

@@ -42,7 +42,9 @@ def locked(*outputs: Path | str | None) -> Iterator[None]:
     paths = [Path(output) for output in outputs if output is not None and str(output) != "-"]
     # In one order, so that of two runs with the same outputs one gets all of them.
     places = {
-        real: path for path in paths if (real := Path(os.path.realpath(path))).is_dir() or not real.exists() or real.is_file()
+        real: path
+        for path in paths
+        if os.path.isdir(real := Path(os.path.realpath(path))) or not os.path.exists(real) or os.path.isfile(real)
     }
     with ExitStack() as held:
         for real, path in sorted(places.items()):
@@ -52,7 +54,7 @@ def locked(*outputs: Path | str | None) -> Iterator[None]:
 
 def _hold(real: Path, path: Path, held: ExitStack) -> None:
     name = real.name if len(os.fsencode(real.name)) < 240 else hashlib.blake2b(os.fsencode(real.name), digest_size=16).hexdigest()
-    for place in (real.parent / f".{name}.lock", *([real / IN_FOLDER] if real.is_dir() else [])):
+    for place in (real.parent / f".{name}.lock", *([real / IN_FOLDER] if os.path.isdir(real) else [])):
         if not os.access(place.parent, os.W_OK):
             continue
         check_own(place, _PROOF)
