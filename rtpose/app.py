@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 
 from . import __version__
@@ -56,6 +55,7 @@ from .stages.keypoints import KeypointEstimator
 from .stages.lift import Lifter, check_network
 from .stages.scores import Threshold
 from .stages.smooth import Smoother
+from .terminal import Console, for_messages, for_output, put
 from .types import Boxes, Frame, People, Result
 
 
@@ -322,7 +322,7 @@ def process(
     part of it. verbose: with a table of the stages. Everything said goes to the console, by default the standard error; the notes at the
     end are also added to `notes`. Raises RtposeError with one clear line for what went wrong.
     """
-    console = console or Console(stderr=True, highlight=False)
+    console = console or for_messages()
     if outputs.export_dir is not None:
         check_before_run(
             outputs.export,
@@ -692,7 +692,7 @@ def play(
     verbose: bool = False,
 ) -> int:
     """What `rtpose replay` does; return the exit code. verbose: with a table of the stages. See `replay.replay`."""
-    console, control = Console(stderr=True, highlight=False), Control()
+    console, control = for_messages(), Control()
     with _interrupts(control):
         report = replay(
             file,
@@ -771,7 +771,7 @@ def evaluate(
     )
     if save is not None:
         save_figures(save, {"networks": names, **figures})
-    print_tables(figures, Console())
+    print_tables(figures, for_output())
     return 0
 
 
@@ -786,7 +786,7 @@ def retrain_ankles(data: Path, out: Path, recipe: str, seed: int) -> int:
         from .train.ankles import train_default
 
         model = train_default(data, out, seed=seed)
-    print(model.path)
+    put(model.path)
     return 0
 
 
@@ -795,7 +795,7 @@ def retrain_lifter(data: Path, out: Path, steps: int, seed: int, without: Sequen
     _need_torch()
     from .train.lifter import train_lifter
 
-    print(train_lifter(data, out, steps=steps, seed=seed, without=without))
+    put(train_lifter(data, out, steps=steps, seed=seed, without=without))
     return 0
 
 
@@ -805,7 +805,7 @@ def retrain_hmr(images: Path, annotations: Path, checkpoint: Path, body_model: P
     from .train.hmr import train_hmr
 
     pictures = read_annotations(annotations, images)
-    print(train_hmr(pictures, checkpoint, smpl_body(body_model), out, steps=steps, seed=seed).path)
+    put(train_hmr(pictures, checkpoint, smpl_body(body_model), out, steps=steps, seed=seed).path)
     return 0
 
 

@@ -35,7 +35,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .colour import ToRgb
-from .containers import SCHEMES, file_options, is_playlist, stream_options
+from .containers import SCHEMES, file_options, is_playlist, open_input, stream_options
 from .deinterlace import Deinterlacer
 from .errors import EndedEarly, InputError
 from .frame_rate import nominal_rate, plausible_rate
@@ -625,7 +625,7 @@ def _ebml_size(data: bytes, at: int) -> tuple[int | None, int] | None:
 
 def _open_file(path: Path, playlists: bool) -> InputContainer:
     try:
-        return av.open(f"file:{path}", options=file_options(playlists=playlists))
+        return open_input(f"file:{path}", options=file_options(playlists=playlists))
     except av.FFmpegError as error:
         refused = isinstance(error, av.error.ArgumentError)  # what FFmpeg says of a format that is not among those allowed
         if not playlists and isinstance(error, (av.error.ArgumentError, av.error.InvalidDataError)) and is_playlist(path):
@@ -643,7 +643,7 @@ def _open_stream(url: str, name: str) -> InputContainer:
     """Open a stream, whose openings and reads are limited in time."""
     begin = time.monotonic()
     try:
-        return av.open(url, options={**STREAM_OPTIONS, **stream_options()}, timeout=(OPEN_SECONDS, READ_SECONDS))
+        return open_input(url, options={**STREAM_OPTIONS, **stream_options()}, timeout=(OPEN_SECONDS, READ_SECONDS))
     except av.FFmpegError as error:
         # An opening that ran out of time says so, or calls the nothing that it got invalid.
         if time.monotonic() - begin > 0.9 * OPEN_SECONDS:
@@ -889,8 +889,8 @@ class _Stream:
         try:
             for pts, image, arrival in self._video.pictures():
                 yield (None if pts is None else float(pts * base)), image, arrival
-        except av.FFmpegError as error:
-            raise _Vanished(_reason(error)) from None
+        except Exception as error:  # whatever a library makes of what was sent: the stream is opened anew
+            raise _Vanished(_reason(error)) from error
         if not self._ends:
             raise _Vanished("the sender closed the connection")
 
@@ -957,12 +957,20 @@ class _Camera:
 
     def pictures(self) -> Iterator[tuple[float | None, U8, int]]:
         while True:
-            if not self._capture.grab():
-                raise _Vanished("it gives no more pictures")
-            arrival = time.monotonic_ns()
-            ok, image = self._capture.retrieve()
-            if ok:
-                yield (arrival - self._opened) * 1e-9, cast(U8, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)), arrival
+            try:
+                arrival, image = self._read()
+            except cv2.error as error:
+                raise _Vanished(_reason(error)) from error
+            if image is not None:
+                yield (arrival - self._opened) * 1e-9, image, arrival
+
+    def _read(self) -> tuple[int, U8 | None]:
+        """The next picture, None if it is broken, and when it came."""
+        if not self._capture.grab():
+            raise _Vanished("it gives no more pictures")
+        arrival = time.monotonic_ns()
+        ok, image = self._capture.retrieve()
+        return arrival, cast(U8, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)) if ok else None
 
     def hurry(self, yes: bool) -> None:
         """A device keeps no more than a few pictures."""

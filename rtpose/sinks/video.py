@@ -25,6 +25,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from ..body.model import Lifted
+from ..containers import file_options, open_input
 from ..errors import InputError, RtposeError
 from ..pipeline import Sink
 from ..render import draw
@@ -233,7 +234,7 @@ class _Sound:
         """Seconds of the latest picture among the packets that were read."""
         if not info.has_audio or info.path is None:
             return
-        self._in = av.open(f"file:{info.path}")
+        self._in = open_input(f"file:{info.path}", options=file_options())
         source = sound_of(self._in)
         assert source is not None
         matroska = out.format.name == "matroska"
