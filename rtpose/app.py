@@ -8,14 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 from rich.markup import escape
@@ -30,7 +30,9 @@ from .evaluate import evaluate as score
 from .evaluate import print_tables, read_annotations, save_figures
 from .export import check_before_run, export, tables_of
 from .governor import Governor, GovernorSink, Step
-from .journal import SUFFIX, Answer, Journal, fingerprint, run_of
+from .integrity import RESULTS, check_own
+from .journal import SUFFIX, Answer, Journal, exports_of, fingerprint, run_of
+from .locks import locked
 from .models import find, models, verify
 from .models.hmr import network_of
 from .pipeline import Channel, Closed, Control, Report, Sink, Stage, run, stage_name
@@ -41,7 +43,7 @@ from .replay import Player, replay
 from .scope import check_scope, parts_of, people_of
 from .settings import Outputs, Settings, changed, parts_named
 from .sinks import check_distinct, check_output
-from .sinks.data import Provenance, open_data, read_results
+from .sinks.data import SPOOL, Provenance, open_data, read_results
 from .sinks.progress import Preparation, ProgressSink, people_count, stage_table, summary
 from .sinks.video import open_overlay
 from .sinks.viewer import ViewerSink
@@ -57,6 +59,9 @@ from .stages.scores import Threshold
 from .stages.smooth import Smoother
 from .terminal import Console, for_messages, for_output, put
 from .types import Boxes, Frame, People, Result
+
+Options = ParamSpec("Options")
+_Process = Callable[Concatenate[str, Settings, Outputs, Options], int]
 
 
 def processors() -> int:
@@ -302,6 +307,18 @@ def _paced(source: InfoSource, live: bool | None) -> tuple[InfoSource, bool]:
     return source, live
 
 
+def _alone(process: _Process[Options]) -> _Process[Options]:
+    """Let a run have its outputs to itself: InputError, before anything is touched, where another one writes any of them."""
+
+    @wraps(process)
+    def alone(spec: str, settings: Settings, outputs: Outputs, /, *more: Options.args, **options: Options.kwargs) -> int:
+        with locked(outputs.save, outputs.out, outputs.screenshot, outputs.export_dir):
+            return process(spec, settings, outputs, *more, **options)
+
+    return alone
+
+
+@_alone
 def process(
     spec: str,
     settings: Settings,
@@ -433,9 +450,12 @@ def _prepare(
             raise InputError(f"--resume goes on with a video file, which {source.name} is not, or not live")
         if _is_done(outputs, name):
             return networks
-        outputs = replace(outputs, overwrite=run_of(_journal_of(outputs)) is not None)
+        # What is there is of this very run, and is made again; so are the files in the folder that it exported into.
+        begun = _journal_of(outputs).exists() or _spool_of(outputs).exists()
+        outputs = replace(outputs, overwrite=begun)
         if outputs.export_dir is not None:
-            check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=outputs.overwrite)
+            own = str(outputs.export_dir.absolute()) in exports_of(_journal_of(outputs))
+            check_before_run(outputs.export, outputs.export_dir, bodies=settings.lifter != "none", overwrite=own)
     second: SecondPass | None = None
     if again and not causal and bool(outputs.save or outputs.out) and _refinable(settings, console):
         second = second_pass(outputs, networks, source.info, reopen, name)
@@ -450,6 +470,10 @@ def _prepare(
     journal: Journal | None = None
     if name is not None and outputs.save not in (None, "-"):
         journal = Journal(_journal_of(outputs), name, resume=outputs.resume)
+        for line in journal.notes:
+            console.print(f"[yellow]note:[/yellow] {escape(line)}", soft_wrap=True)
+        if outputs.export_dir is not None:
+            journal.exports(outputs.export_dir)
     keep = _as_it_is if journal is None else journal.keep
     stages = make_stages(networks, source.info, keep, refined=second is not None, preparing=preparing)
     return _Work(source, live, stages, sinks, outputs, second, journal)
@@ -625,15 +649,25 @@ def _journal_of(outputs: Outputs) -> Path:
     return Path(f"{outputs.save}{SUFFIX}")
 
 
+def _spool_of(outputs: Outputs) -> Path:
+    return Path(f"{outputs.save}{SPOOL}")
+
+
 def _is_done(outputs: Outputs, name: str) -> bool:
     """Whether nothing is left to resume. Raises InputError where the file is of another run."""
-    save = Path(str(outputs.save))
-    begun = run_of(_journal_of(outputs))
-    if begun is None and not save.exists():
-        return False
-    if name != (begun or read_results(save)[0].run):
+    save, journal, spool = Path(str(outputs.save)), _journal_of(outputs), _spool_of(outputs)
+    begun = run_of(journal)
+    check_own(spool, RESULTS)
+    if begun is None and spool.exists():  # the journal did not get as far as to say of what it is
+        with suppress(InputError):  # nor did the spool
+            begun = read_results(spool)[0].run
+    # Without a journal, results are those of a run that ended well.
+    finished = begun is None and not journal.exists() and save.exists()
+    if begun is None and save.exists():
+        begun = read_results(save)[0].run
+    if begun is not None and name != begun:
         raise InputError(f"{save} was made of another source or with other settings: choose another name, or say --overwrite")
-    return begun is None
+    return finished
 
 
 def _refine(second: SecondPass, frames: int, console: Console) -> Summary | None:
@@ -693,7 +727,7 @@ def play(
 ) -> int:
     """What `rtpose replay` does; return the exit code. verbose: with a table of the stages. See `replay.replay`."""
     console, control = for_messages(), Control()
-    with _interrupts(control):
+    with _interrupts(control), locked(out, screenshot):
         report = replay(
             file,
             video=video,
@@ -781,12 +815,11 @@ def retrain_ankles(data: Path, out: Path, recipe: str, seed: int) -> int:
     if recipe == "paper":
         from .train.paper import train_paper
 
-        model = train_paper(data, out, seed=seed)
+        train = train_paper
     else:
-        from .train.ankles import train_default
-
-        model = train_default(data, out, seed=seed)
-    put(model.path)
+        from .train.ankles import train_default as train
+    with locked(out):
+        put(train(data, out, seed=seed).path)
     return 0
 
 
@@ -795,7 +828,8 @@ def retrain_lifter(data: Path, out: Path, steps: int, seed: int, without: Sequen
     _need_torch()
     from .train.lifter import train_lifter
 
-    put(train_lifter(data, out, steps=steps, seed=seed, without=without))
+    with locked(out):
+        put(train_lifter(data, out, steps=steps, seed=seed, without=without))
     return 0
 
 
@@ -805,7 +839,8 @@ def retrain_hmr(images: Path, annotations: Path, checkpoint: Path, body_model: P
     from .train.hmr import train_hmr
 
     pictures = read_annotations(annotations, images)
-    put(train_hmr(pictures, checkpoint, smpl_body(body_model), out, steps=steps, seed=seed).path)
+    with locked(out):
+        put(train_hmr(pictures, checkpoint, smpl_body(body_model), out, steps=steps, seed=seed).path)
     return 0
 
 

@@ -481,18 +481,20 @@ def export_run(
         Replace output files that exist.
     """
     from .export import export
+    from .locks import locked
 
-    written = export(
-        file,
-        to,
-        out_dir,
-        ids=person,
-        rate=rate,
-        min_duration=min_duration,
-        body_model=body_model,
-        overwrite=overwrite,
-        note=_note,
-    )
+    with locked(out_dir):
+        written = export(
+            file,
+            to,
+            out_dir,
+            ids=person,
+            rate=rate,
+            min_duration=min_duration,
+            body_model=body_model,
+            overwrite=overwrite,
+            note=_note,
+        )
     for path in written:
         put(path)
     return 0
@@ -526,13 +528,16 @@ def measure(
     overwrite
         Replace output files that exist.
     """
+    from .locks import locked
     from .measures import measure_run, save_measures
     from .runs import read_run
 
     run = read_run(file)
     measured = measure_run(run, ids=person, heights=person_height or (), body_model=body_model)
-    for path in save_measures(measured, run, out_dir, overwrite=overwrite) if out_dir is not None else ():
-        say(f"wrote {escape(str(path))}")
+    if out_dir is not None:
+        with locked(out_dir):
+            for path in save_measures(measured, run, out_dir, overwrite=overwrite):
+                say(f"wrote {escape(str(path))}")
     for one in measured:
         table = _table(f"person {one.id}", "measure", "value", "sd", "unit", "of")
         for name, figure in one.figures.items():
@@ -573,9 +578,11 @@ def report(
     overwrite
         Replace a page that exists.
     """
+    from .locks import locked
     from .report import report as write
 
-    write(files, out, videos=video or (), ids=person, heights=person_height or (), body_model=body_model, overwrite=overwrite)
+    with locked(out):
+        write(files, out, videos=video or (), ids=person, heights=person_height or (), body_model=body_model, overwrite=overwrite)
     put(out)
     return 0
 

@@ -17,6 +17,7 @@ from . import __version__
 from .backends import BACKENDS, PRECISIONS, open_session
 from .errors import RtposeError
 from .models import find, models, verify
+from .terminal import Console, for_output, say
 
 Finding = tuple[str, str, str]
 """What was looked at, what was found, what to do about it (empty: nothing)."""

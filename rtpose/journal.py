@@ -11,7 +11,6 @@ import json
 import os
 import struct
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,20 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError, RtposeError
+from .integrity import check_own, holds_zeros_only, open_own
 from .types import F32
 
 SUFFIX = ".journal"
-_ENTRY = struct.Struct("<BIII")
-"""Whose answer, rows, columns, and the checksum of the numbers that follow."""
+VERSION = 2
+_PROOF = b'{"rtpose journal":'
+_ENTRY = struct.Struct("<BII8s")
+"""Whose answer (or `_EXPORTS`), rows, columns, and the checksum of all that and of the data that follow: 4 bytes a number."""
+_EXPORTS = 255
+"""An entry whose data is the name of a folder that the run exports into, not an answer."""
+_LONGEST = 1 << 26
+"""Bytes of an entry's data at most; an answer has some thousand."""
+_LINE = 1 << 16
+"""Bytes of the first line at most."""
 _EDGE = 1 << 20
 """Bytes at either end of a file by which it is recognised."""
 
@@ -44,40 +52,86 @@ def fingerprint(source: Path, **said: Any) -> str:
 
 
 def run_of(path: Path) -> str | None:
-    """The fingerprint of the run that a journal is of; None where there is no journal, or the disk had no room for it to begin."""
+    """The fingerprint of the run that a journal is of; None where there is no journal, or nothing is left in it: the disk had no room for
+    it to begin, or a power cut left zeros. Raises InputError for a link, and for a file that is no journal."""
+    check_own(path, _PROOF)
     try:
+        if not path.exists() or holds_zeros_only(path):
+            return None
         with open(path, "rb") as file:
-            line = file.readline()
-            return str(json.loads(line)["run"]) if line else None
-    except FileNotFoundError:
+            header = _header(file.readline(_LINE))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    if header is None:
+        raise InputError(f"the beginning of {path} is damaged, so that nothing shows what it is of: remove it to begin anew")
+    return header[1]
+
+
+def exports_of(path: Path) -> set[str]:
+    """The folders that the run of this journal exported into, as far as it is whole. Raises InputError as `run_of` does."""
+    run = run_of(path)
+    if run is None:
+        return set()
+    return {data.decode().rstrip() for whose, _, _, data, _ in _entries(path, run) if whose == _EXPORTS}
+
+
+def _header(line: bytes) -> tuple[int, str] | None:
+    """The version and the run that a journal's first line tells; None where it is damaged."""
+    try:
+        said = json.loads(line)
+        return int(said["rtpose journal"]), str(said["run"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is no journal of rtpose, or damaged: say --overwrite to begin anew") from None
 
 
 class Journal:
     """Appends to `path`, after what an earlier run of the same fingerprint left there if `resume`.
 
-    Raises RtposeError where it cannot be written.
+    What is damaged, and all that follows it, is cut off: it is computed again, and `notes` says so. Raises InputError where the name is a
+    link or a file that is no journal, RtposeError where it cannot be written.
     """
 
     def __init__(self, path: Path, run: str, *, resume: bool) -> None:
         self.path = path
+        self.notes: list[str] = []
+        self._run = run
         self._lock = threading.Lock()
         self._sources = 0
-        self._end = 0
+        self._begin = self._end = self._count = 0
         self._answered = False
-        if resume and path.exists():
-            self._begin, self._end = _whole(path)
-            os.truncate(path, self._end)
+        if resume and run_of(path) is not None:
+            self._take_up()
         try:
-            self._file = os.open(
-                path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (0 if self._end else os.O_TRUNC), 0o666
-            )
-            if not self._end:
-                os.write(self._file, json.dumps({"rtpose journal": 1, "run": run}).encode() + b"\n")
+            self._file = open_own(path, _PROOF, os.O_APPEND | (0 if self._end else os.O_TRUNC))
+            if self._end:
+                os.ftruncate(self._file, self._end)
+            else:
+                self._write(json.dumps({"rtpose journal": VERSION, "run": run}).encode() + b"\n")
         except OSError as error:
             raise RtposeError(f"cannot write {path}: {error.strerror}") from None
+
+    def _take_up(self) -> None:
+        """Find where the answers begin that are there already, and where the last whole one ends."""
+        with open(self.path, "rb") as file:
+            line = file.readline(_LINE)
+        header = _header(line)
+        if header is None or header[0] != VERSION:
+            self.notes.append(f"{self.path} is of another version of rtpose: everything is computed again")
+            return
+        self._begin = self._end = len(line)
+        for *_, end in _entries(self.path, self._run):
+            self._end = end
+            self._count += 1
+        if lost := self.path.stat().st_size - self._end:
+            self.notes.append(
+                f"{self.path}: its last {lost} bytes are damaged or incomplete; what they were of is computed again"
+            )
+
+    def exports(self, folder: Path) -> None:
+        """Note that the run exports into a folder, so that a resumed one knows the files in it for its own."""
+        name = str(folder.absolute()).encode()
+        name += b" " * (-len(name) % 4)
+        self._append(_EXPORTS, 1, len(name) // 4, name)
 
     def keep(self, answer: Answer) -> Answer:
         """The same network, whose answers are kept, and read as long as there are some of an earlier run."""
@@ -89,7 +143,9 @@ class Journal:
             if before is not None:
                 return before
             found = answer(asked)
-            self._append(source, found)
+            rows = len(found)
+            self._append(source, rows, found[0].size if rows else 0, np.ascontiguousarray(found, np.float32).tobytes())
+            self._answered = True
             return found
 
         return kept
@@ -100,16 +156,19 @@ class Journal:
         if finished or not (self._answered or self._end):
             self.path.unlink(missing_ok=True)
 
-    def _append(self, source: int, found: F32) -> None:
-        rows = len(found)
-        data = np.ascontiguousarray(found, np.float32).tobytes()
-        columns = found[0].size if rows else 0
+    def _append(self, source: int, rows: int, columns: int, data: bytes) -> None:
         with self._lock:
             try:
-                os.write(self._file, _ENTRY.pack(source, rows, columns, zlib.crc32(data)) + data)
-                self._answered = True
+                check = _checksum(self._run, self._count, source, rows, columns, data)
+                self._write(_ENTRY.pack(source, rows, columns, check) + data)
+                self._count += 1
             except OSError as error:
                 raise RtposeError(f"cannot write {self.path}: {error.strerror}") from None
+
+    def _write(self, data: bytes) -> None:
+        todo = memoryview(data)
+        while todo:
+            todo = todo[os.write(self._file, todo) :]
 
     def _answers(self, source: int) -> Iterator[F32]:
         if not self._end:
@@ -123,14 +182,29 @@ class Journal:
                     yield np.frombuffer(data, np.float32).reshape(rows, columns).copy()
 
 
-def _whole(path: Path) -> tuple[int, int]:
-    """Where the entries begin, and where the last whole one ends."""
+def _checksum(run: str, number: int, source: int, rows: int, columns: int, data: bytes) -> bytes:
+    """Eight bytes, never those of an empty entry. They depend on the run and on which entry of it this is: blocks of the disk that held
+    another journal before, or this one elsewhere, do not fit."""
+    head = f"{run} {number} {source} {rows} {columns} ".encode()
+    return hashlib.blake2b(head + data, digest_size=8, person=b"rtpose journal").digest()
+
+
+def _entries(path: Path, run: str) -> Iterator[tuple[int, int, int, bytes, int]]:
+    """The whole entries of a journal of this version: whose, rows, columns, data, and the place in the file where it ends."""
     with open(path, "rb") as file:
-        begin = end = len(file.readline())
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        header = _header(file.readline(_LINE))
+        if header is None or header[0] != VERSION:
+            return
+        number = 0
         while len(head := file.read(_ENTRY.size)) == _ENTRY.size:
-            _, rows, columns, checksum = _ENTRY.unpack(head)
-            data = file.read(4 * rows * columns)
-            if len(data) < 4 * rows * columns or zlib.crc32(data) != checksum:
-                break
-            end = file.tell()
-    return begin, end
+            source, rows, columns, checksum = _ENTRY.unpack(head)
+            length = 4 * rows * columns
+            if length > min(_LONGEST, size - file.tell()):
+                return
+            data = file.read(length)
+            if _checksum(run, number, source, rows, columns, data) != checksum:
+                return
+            yield source, rows, columns, data, file.tell()
+            number += 1

@@ -78,6 +78,11 @@ SCAN_PACKETS, SCAN_BYTES = 300, 32 << 20
 """So much of a file is read ahead to learn its frame rate from its time stamps."""
 WIDEST_PIXEL = 4
 """Pixels that a file calls wider than so many times their height, or higher than so many times their width, are a mistake."""
+GAP_SECONDS = 60.0
+"""From this length on a gap between the frames of a file is told of."""
+
+JUMP_SECONDS = 24 * 3600.0
+"""Where the times of a file leap ahead by more, its clock was set, as where files were put together: no such time passed."""
 
 BACK_OFF = (0.25, 2.0)
 """Seconds between attempts to reopen: the first wait, and the cap on its doubling."""
@@ -503,6 +508,9 @@ class FileSource:
         self.notes: list[str] = []
         self._seconds = self._video.seconds()
         self._closed = False
+        self._last: float | None = None
+        self._gaps: list[tuple[float, float]] = []
+        self._jumps: list[tuple[float, float]] = []
         self._start, self._end = start, math.inf if end is None else end
         if start > 0 or end is not None:
             self._take_part()
@@ -545,6 +553,7 @@ class FileSource:
                 if now - begin >= self._end:
                     past = True
                     break
+                self._watch(now)
                 # What lies before the part costs its decoding alone.
                 if now - begin >= self._start:
                     yield Frame(index, now, video.convert(decoded), arrival)
@@ -553,6 +562,7 @@ class FileSource:
         finally:
             video.container.close()
             self.notes += video.notes()
+            self._tell_gaps()
             if clock.mended:
                 self.notes.append(f"time stamps mended because they were missing or did not increase: {clock.mended}")
         if past and wanted == 0:
@@ -566,6 +576,27 @@ class FileSource:
             raise EndedEarly(f"{self.name} breaks off {where}: the file is cut short")
         if wanted == 0:
             raise InputError(f"--start {self._start:g} s lies after the end of {self.name}, {where}")
+
+    def _watch(self, now: float) -> None:
+        """Count the gaps."""
+        last, self._last = self._last, now
+        if last is not None and now - last > JUMP_SECONDS:
+            self._jumps.append((last, now))
+        elif last is not None and now - last > GAP_SECONDS:
+            self._gaps.append((last, now))
+
+    def _tell_gaps(self) -> None:
+        if self._gaps:
+            begin, end = max(self._gaps, key=lambda gap: gap[1] - gap[0])
+            self.notes.append(
+                f"gaps without a frame, each over {GAP_SECONDS:.0f} s: {len(self._gaps)}, the longest from {begin:.3f} to {end:.3f} s"
+            )
+        if self._jumps:
+            begin, end = self._jumps[0]
+            self.notes.append(
+                f"the file's clock leaps ahead, as where files were put together, times: {len(self._jumps)}, first from {begin:.3f} to"
+                f" {end:.3f} s: the results keep its times"
+            )
 
     def _is_cut(self, frames: int, clock: _Clock) -> bool:
         """Whether the file ends before it says that it should. How many frames it has is asked only where it was counted."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from .jit import jit
 from .types import F32, F64, I64, OKS_SIGMAS, Boxes
 
 SEEN = 0.2
@@ -499,7 +499,7 @@ def assign(value: F64, least: float) -> list[tuple[int, int]]:
     return [(i, j) for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if value[i, j] >= least]
 
 
-@numba.njit(cache=True)
+@jit
 def oks(a: F32, b: F32) -> float:
     """Object keypoint similarity of two poses (17, 3), over the joints that either saw (none: 0), weighted by the smaller confidence, so
     that joints which one of them guessed tell nobody apart; the area is .53 of the smaller box."""
@@ -521,14 +521,14 @@ def oks(a: F32, b: F32) -> float:
     return total / seen if seen > 0 else 0.0
 
 
-@numba.njit(cache=True)
+@jit
 def within(a: F32, b: F32) -> float:
     """The part of the box a (4,) that lies in b (4,)."""
     common = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
     return float(common / max((a[2] - a[0]) * (a[3] - a[1]), 1e-9))
 
 
-@numba.njit(cache=True)
+@jit
 def overlap(a: F32, b: F32) -> float:
     """Intersection over union of two boxes (4,)."""
     common = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
@@ -536,7 +536,7 @@ def overlap(a: F32, b: F32) -> float:
     return float(common / max(area_a + area_b - common, 1e-9))
 
 
-@numba.njit(cache=True)
+@jit
 def iou(a: F32, b: F32) -> F64:
     """Intersection over union (n, m) of boxes (n, 4) and (m, 4)."""
     value = np.empty((len(a), len(b)))
@@ -546,7 +546,7 @@ def iou(a: F32, b: F32) -> F64:
     return value
 
 
-@numba.njit(cache=True)
+@jit
 def distinct(keypoints: F32, boxes: F32, order: I64) -> tuple[I64, NDArray[np.bool_]]:
     """Those rows of `order`, best first, that are people of their own; and whose (m,) poses are those of better rows all the same.
 
@@ -567,7 +567,7 @@ def distinct(keypoints: F32, boxes: F32, order: I64) -> tuple[I64, NDArray[np.bo
     return kept[:count], borrowed
 
 
-@numba.njit(cache=True)
+@jit
 def extent(keypoints: F32, otherwise: F32) -> F32:
     """Box (4,) of the person whose pose (17, 3) this is: the joints seen and the flesh around; `otherwise` if too few were.
 
@@ -587,7 +587,7 @@ def extent(keypoints: F32, otherwise: F32) -> F32:
     return box
 
 
-@numba.njit(cache=True)
+@jit
 def fit(boxes: F32, keypoints: F32) -> F64:
     """IoU (m,) of each box (m, 4) with the extent of the pose (m, 17, 3) that was found in it."""
     value = np.empty(len(boxes))
@@ -617,7 +617,7 @@ def _logit(chance: float) -> float:
     return math.log(chance / (1 - chance))
 
 
-@numba.njit(cache=True)
+@jit
 def likeness(a: F32, b: F32, spread: F64) -> F64:
     """How alike poses (n, 17, 3) and (m, 17, 3) are in place and shape, (n, m) in 0..1.
 
@@ -637,7 +637,7 @@ def likeness(a: F32, b: F32, spread: F64) -> F64:
     return value
 
 
-@numba.njit(cache=True)
+@jit
 def carry(box: F32, before: F32, after: F32) -> tuple[F32, F32]:
     """Move a box (4,) as the pose in it moved, (17, 3) to (17, 3): the mean way (2,) px of the joints, and the box, moved and scaled.
 
@@ -664,7 +664,7 @@ def carry(box: F32, before: F32, after: F32) -> tuple[F32, F32]:
     return other - middle, moved
 
 
-@numba.njit(cache=True)
+@jit
 def _outside(pose: F32, height: int, width: int) -> bool:
     """Whether most of what was seen of a pose (17, 3) lies beyond the border of the picture."""
     beyond, total = 0.0, 0.0

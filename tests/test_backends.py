@@ -292,7 +292,7 @@ def test_openvino_says_the_same_of_vectors_one_by_one_and_two_by_two() -> None:
 
 def test_openvino_keeps_compiled_networks(tmp_path: Path) -> None:
     open_session(POSENET, backend="openvino", threads=1)
-    assert list((tmp_path / "cache" / "openvino").glob("*.blob"))
+    assert list((tmp_path / "cache" / "openvino").rglob("*.blob"))
     again = open_session(POSENET, backend="openvino", threads=1)
     assert isinstance(again, openvino_backend.OpenVinoSession)
     ((request,),) = again._requests.values()
@@ -302,7 +302,7 @@ def test_openvino_keeps_compiled_networks(tmp_path: Path) -> None:
 def test_openvino_survives_a_damaged_cache(tmp_path: Path) -> None:
     crops = noise(1, 256, 256, 3)
     expected = open_session(THUNDER, backend="openvino", precision="f32")({"image": crops})["keypoints"]
-    for blob in (tmp_path / "cache" / "openvino").glob("*.blob"):
+    for blob in (tmp_path / "cache" / "openvino").rglob("*.blob"):
         blob.write_bytes(blob.read_bytes()[:1000])
     got = open_session(THUNDER, backend="openvino", precision="f32")({"image": crops})["keypoints"]
     np.testing.assert_array_equal(got, expected)

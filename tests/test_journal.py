@@ -85,7 +85,7 @@ def test_a_run_is_known_by_its_file_and_its_settings(tmp_path: Path) -> None:
     clip.write_bytes(bytes(2_999_999) + b"x")
     assert name != fingerprint(clip, threads=2)
     (tmp_path / "x.journal").write_bytes(b"something else\n")
-    with pytest.raises(InputError, match="no journal"):
+    with pytest.raises(InputError, match="not made by rtpose"):
         run_of(tmp_path / "x.journal")
 
 

@@ -8,6 +8,7 @@ more threads than `LANES`, so many rows share them.)
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from .. import folders
 from ..errors import InputError
+from ..integrity import file_crc, with_cache
 from ..telemetry import without_openvino_telemetry
 from . import Arrays, Ports, checked_feeds
 
@@ -150,6 +152,7 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise InputError(f"{path} is no network that OpenVINO can read: {_reason(error)}") from None
         self._path = path
+        self._content = [file_crc(part) for part in (path, path.with_suffix(".bin")) if part.is_file()]
         self.device = device
         self.precision = precision
         self.threads = threads
@@ -247,13 +250,19 @@ class OpenVinoSession:
         }
         if self._short_weights:
             options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0  # of the weights alone
-        if folder := cache_folder():
-            options["CACHE_DIR"] = str(folder)
         model = self._model.clone()
+
+        def compile_in(folder: Path) -> Any:
+            return _core().compile_model(model, self.device.upper(), options | {"CACHE_DIR": str(folder)})
+
         try:
             with _compiling:
                 model.reshape(dict(zip(self.inputs, shapes, strict=True)))
-                compiled = _core().compile_model(model, self.device.upper(), options)
+                if root := cache_folder():
+                    # OpenVINO believes whatever lies in its cache, so that each network has a folder with checksums.
+                    compiled = with_cache(root / self._slot(shapes, options), compile_in)
+                else:
+                    compiled = _core().compile_model(model, self.device.upper(), options)
         except RuntimeError as error:
             raise InputError(f"OpenVINO cannot compile {self._path} for inputs {shapes}: {_reason(error)}") from None
         if (got := compiled.get_property("INFERENCE_PRECISION_HINT")) != self._floats:
@@ -263,6 +272,15 @@ class OpenVinoSession:
         if lanes == 1:
             self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         return compiled
+
+    def _slot(self, shapes: Shapes, options: dict[str, Any]) -> str:
+        """The name of the folder for a compiled network, other for everything that it depends on: not on how many threads it will have."""
+        processor = _core().get_property(self.device.upper(), "FULL_DEVICE_NAME")
+        chosen = sorted(
+            (name, str(value)) for name, value in options.items() if name not in ("INFERENCE_NUM_THREADS", "NUM_STREAMS")
+        )
+        said = [ov.__version__, processor, self._content, self._short_weights, shapes, chosen]
+        return f"{self._path.stem}-{hashlib.blake2b(repr(said).encode(), digest_size=8).hexdigest()}"
 
 
 def open_session(path: Path, *, device: str, precision: str, threads: int) -> OpenVinoSession:

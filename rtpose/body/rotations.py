@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import numba
 import numpy as np
 
+from ..jit import jit
 from ..types import F64
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -20,7 +20,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def compiled(function: Function) -> Function:
     """Compile with numba; the machine code is kept on disk, and other threads run meanwhile."""
-    return cast(Function, numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})(function))
+    return jit(function, nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 
 @compiled

@@ -15,7 +15,7 @@ from ..errors import InputError, RtposeError
 from ..runs import Person, Run, fitted_body, read_run
 from ..sinks import check_output, make_folder, replacing
 from . import bvh, glb, tables, trc
-from .motion import gaps, motion_of, steady_times
+from .motion import gaps, motion_of, run_gaps_told, steady_times
 
 MOTIONS = ("bvh", "glb", "trc")
 """Formats of bodies, one file a person."""
@@ -66,6 +66,10 @@ def export(
             write(target)
         except OSError as error:
             raise RtposeError(f"cannot write {target}: {error.strerror}; {path} and the files before it are whole") from None
+    if gone := [target for target, _ in jobs if not target.exists()]:
+        raise RtposeError(
+            f"{gone[0]} was removed, or its folder, while the others were written: {path} is whole, export it again"
+        )
     run.check_whole()
     return [target for target, _ in jobs]
 
@@ -127,6 +131,8 @@ def _posed(
             else f"{_people(list(absent))} without a body in a part of the {len(run.times)} frames"
         )
         note(f"{who}: held or bridged in BVH, missing in TRC (see docs/export.md)")
+    if posed and (told := run_gaps_told(run)):
+        note(f"{told}: left out in BVH, which goes on with what follows, and in TRC, whose times show it; nobody is shown in GLB")
     return posed
 
 

@@ -20,7 +20,7 @@ from ..body.model import BodyModel, Mesh
 from ..render import colour_of
 from ..runs import Person, Run
 from ..types import F32, F64
-from .motion import Motion
+from .motion import Motion, run_gaps
 
 _FLOAT, _BYTE, _INT = 5126, 5121, 5125
 _ARRAY, _ELEMENTS = 34962, 34963
@@ -159,7 +159,7 @@ def _animation(buffer: _Buffer, run: Run, person: Person, motion: Motion, mesh: 
     if mesh.pose_shapes is not None:
         bent = Rotation.from_quat(motion.turns[:, 1:].reshape(-1, 4)).as_matrix() - np.eye(3)
         channel(1, "weights", times, bent.reshape(-1))
-    if len(person.rows) < len(run.times):
+    if len(person.rows) < len(run.times) or len(run_gaps(run.times)):
         changed, scale = _presence(run, person)
         channel(0, "scale", buffer.add(changed - origin, bounds=True), scale, "STEP")
     return {"name": "movement", "samplers": samplers, "channels": channels, "extras": {"source_time_of_0": origin}}
@@ -175,5 +175,8 @@ def _presence(run: Run, person: Person) -> tuple[F64, F32]:
     """When the person comes and goes, and the scale from then on: 1 or 0."""
     there = np.zeros(len(run.times), np.float32)
     there[person.rows] = 1
+    after = run_gaps(run.times)
+    times = np.insert(run.times, after + 1, run.times[after] + 1 / run.rate)
+    there = np.insert(there, after + 1, 0)
     changes = np.flatnonzero(np.diff(there, prepend=-1))
-    return run.times[changes], np.repeat(there[changes, None], 3, 1)
+    return times[changes], np.repeat(there[changes, None], 3, 1)

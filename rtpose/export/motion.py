@@ -6,6 +6,7 @@ a turn about x. A person who stands upright and faces the camera then looks alon
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ _SAME = 1e-3
 """A time within this share of a frame of another is taken for it."""
 _ROUNDED = 0.1
 """Share of a frame by which a container may have rounded a time (to a millisecond): so near, a person is there as in that frame."""
+LONG_GAP = 5.0
+"""Seconds without a record after which nobody knows how people moved: exports leave the gap out."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,31 @@ def motion_of(person: Person, body: BodyModel, run: Run) -> Motion:
 
 
 def steady_times(run: Run, rate: float) -> F64:
-    """Times from the run's first to its last record, `rate` a second."""
-    frames = int((run.times[-1] - run.times[0]) * rate + _ROUNDED) + 1
-    return np.asarray(run.times[0] + np.arange(frames) / rate)
+    """Times from the first to the last record of each section of the run, `rate` a second: none in a gap between two."""
+    begins = [0, *(run_gaps(run.times) + 1), len(run.times)]
+    return np.concatenate([_steady(run.times[begin:end], rate) for begin, end in itertools.pairwise(begins)])
+
+
+def _steady(times: F64, rate: float) -> F64:
+    frames = int((times[-1] - times[0]) * rate + _ROUNDED) + 1
+    return np.asarray(times[0] + np.arange(frames) / rate)
+
+
+def run_gaps(times: F64) -> NDArray[np.int64]:
+    """The records after which a run has a gap: nothing is known for `LONG_GAP` seconds, or ten times the usual interval if that is more."""
+    steps = np.diff(times)
+    return np.flatnonzero(steps > max(LONG_GAP, 10 * float(np.median(steps)))) if len(steps) else np.zeros(0, np.int64)
+
+
+def run_gaps_told(run: Run) -> str:
+    """The gaps in words; empty where there are none."""
+    after = run_gaps(run.times)
+    if not len(after):
+        return ""
+    longest = int(after[np.argmax(run.times[after + 1] - run.times[after])])
+    return (
+        f"the run has {len(after)} gaps of more than {LONG_GAP:g} s" if len(after) > 1 else "the run has a gap"
+    ) + f" ({'the longest ' if len(after) > 1 else ''}from {run.times[longest]:.2f} to {run.times[longest + 1]:.2f} s)"
 
 
 def points_at(run: Run, person: Person, points: F64, times: F64) -> F64:

@@ -22,8 +22,10 @@ import numpy as np
 from ..body.model import Lifted
 from ..errors import InputError, RtposeError
 from ..frame_rate import nominal_rate
+from ..integrity import RESULTS, check_own, open_own
 from ..pixels import PixelScale
 from ..scope import people_of
+from ..sinks import UNFINISHED
 from ..sinks.data import Record, Records, frame_record, json_line, read_results
 from ..stages.follow import main_people
 from ..stages.lift import Network
@@ -169,9 +171,10 @@ def refine(
     summary.missing = sorted(who for who in cast.followed if who > cast.people)
     summary.everybody = cast.people
     summary.people = len(cast.followed) - len(summary.missing)
-    unfinished = out.with_name(out.name + ".unfinished")
+    unfinished = out.with_name(out.name + UNFINISHED)
+    check_own(unfinished, RESULTS)
     try:
-        with open(spool, "rb") as source, open(unfinished, "wb") as target:
+        with open(spool, "rb") as source, open(open_own(unfinished, RESULTS, os.O_TRUNC), "wb") as target:
             written = json.loads(source.readline()) | {"mode": "refined"}
             if (rate := nominal_rate(cast.times)) is not None:
                 written["rate"] = float(rate)

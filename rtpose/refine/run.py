@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ..body.model import Lifted
 from ..errors import RtposeError
+from ..integrity import RESULTS, check_own
 from ..pipeline import Control, Sink, run
 from ..replay import Player
 from ..settings import Outputs
-from ..sinks import check_output
+from ..sinks import UNFINISHED, check_output
 from ..sinks.data import ENDINGS, SPOOL, Provenance, read_results, save_arrays
 from ..sinks.progress import ProgressSink
 from ..sinks.spool import SpoolSink
@@ -63,6 +64,9 @@ class SecondPass:
         """Whether the spool outlives this process, where it is not finished."""
         self.spool = beside.with_name(beside.name + SPOOL)
         self._lines = beside if beside.suffix.lower() == ".jsonl" else beside.with_name(beside.name + ".refined")
+        if self._lines != self._save:
+            check_own(self._lines, RESULTS)
+        check_own(self._lines.with_name(self._lines.name + UNFINISHED), RESULTS)
         provenance = Provenance(models, "offline", lifted, run)
         self.sink = SpoolSink(self.spool, info, provenance, overwrite=outputs.overwrite, cuts=cuts)
 

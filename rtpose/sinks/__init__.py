@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
@@ -11,7 +12,9 @@ from typing import BinaryIO
 
 from ..errors import InputError
 
-_LONGEST = ".refined.unfinished"
+UNFINISHED = ".unfinished"
+"""What a file is called while it is written that takes its place at the end."""
+_LONGEST = ".refined" + UNFINISHED
 """The most that is put behind a file's name while it is being written."""
 
 
@@ -82,7 +85,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises OSError.
     """
-    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished = path.with_name(path.name + UNFINISHED)
+    if unfinished.is_symlink() and (unfinished.is_file() or not unfinished.exists()):
+        raise OSError(errno.ELOOP, f"{unfinished} is a link, which is not followed", str(unfinished))
     try:
         with open(unfinished, "wb") as file:
             yield file

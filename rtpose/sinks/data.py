@@ -22,6 +22,7 @@ from ..archives import read_arrays
 from ..body.camera import Camera
 from ..body.model import Lifted
 from ..errors import InputError, RtposeError, Stop
+from ..integrity import RESULTS, check_own, open_own
 from ..pipeline import Sink
 from ..pixels import is_square
 from ..source import SourceInfo
@@ -70,6 +71,8 @@ class JsonLinesSink:
     def __init__(self, path: Path | None, info: SourceInfo, provenance: Provenance, *, overwrite: bool = False) -> None:
         if path is not None:
             check_output(path, (".jsonl", SPOOL), overwrite=overwrite, source=info.path)
+            if path.suffix == SPOOL:  # the user named another file
+                check_own(path, RESULTS)
         elif sys.stdout is None:
             raise InputError("the standard output is closed: --save a file")
         self._path, self._info, self._provenance = path, info, provenance
@@ -84,15 +87,21 @@ class JsonLinesSink:
 
     def close(self) -> None:
         if self._file >= 0 and self._path is not None:
+            gone = os.fstat(self._file).st_nlink == 0
             os.close(self._file)
             self._file = -1
+            if gone:
+                raise RtposeError(f"{self._path} was removed, or its folder, while it was written: nothing of it is left")
 
     def _open(self) -> None:
         if self._path is None:
             self._file = sys.stdout.fileno()
             return
         try:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            if self._path.suffix == SPOOL:
+                self._file = open_own(self._path, RESULTS, os.O_TRUNC)
+            else:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise InputError(f"cannot write {self._path}: {error.strerror}") from None
 
@@ -345,7 +354,7 @@ class Record:
 
 
 class Records:
-    """The lines after the header, in order. `partial` turns True where the last line was cut off by a crash; it is left out."""
+    """The lines after the header, in order. `partial` turns True where the end was cut off or damaged by a crash; that is left out."""
 
     def __init__(self, path: Path, header: Header) -> None:
         self._path, self._header = path, header
@@ -362,7 +371,14 @@ class Records:
             if not line.endswith(b"\n"):
                 self.partial = True
             elif number > 1:
-                fields, where = _parse(self._path, number, line), f"{self._path}, line {number}"
+                where = f"{self._path}, line {number}"
+                try:
+                    fields = _parse(self._path, number, line)
+                except InputError:
+                    if not _is_broken_off(self._path, number):
+                        raise
+                    self.partial = True
+                    return
                 record = _record(fields, self._header, where)
                 if record.bodies is not None and record.bodies.betas.size:
                     betas = record.bodies.betas.shape[1]
@@ -420,6 +436,25 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             yield from enumerate(file, 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _is_broken_off(path: Path, number: int) -> bool:
+    """Whether from that line on there is nothing but what a power cut leaves: no record, and bytes that are no text."""
+    binary = False
+    for later, line in _lines(path):
+        if later > number and line.startswith(b"{"):
+            with suppress(InputError):
+                _parse(path, later, line)
+                return False
+        binary = binary or (later >= number and _is_binary(line))
+    return binary
+
+
+def _is_binary(line: bytes) -> bool:
+    try:
+        return any(character < " " and character not in "\t\r\n" for character in line.decode())
+    except UnicodeDecodeError:
+        return True
 
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:

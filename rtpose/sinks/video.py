@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import mimetypes
 import os
@@ -27,12 +28,14 @@ from av.video.stream import VideoStream
 from ..body.model import Lifted
 from ..containers import file_options, open_input
 from ..errors import InputError, RtposeError
+from ..locks import IN_FOLDER
 from ..pipeline import Sink
 from ..render import draw
 from ..settings import PARTS
-from ..source import SourceInfo, pictures_of, sound_of
+from ..source import JUMP_SECONDS, SourceInfo, pictures_of, sound_of
 from ..types import Result
 from . import check_folder, check_output, replacing
+from .timeline import MOST_TICKS, Timeline, ticks_of
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv")
 WRITABLE_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -41,6 +44,8 @@ _COPIED_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
 """What common players understand in an mp4; everything else becomes AAC."""
 
 _BT709 = 1
+
+_log = logging.getLogger(__name__)
 
 _ENCODER: Final = "libx264"
 _ENCODER_OPTIONS = {"preset": "ultrafast", "crf": "22", "bf": "0"}
@@ -134,6 +139,8 @@ class VideoSink:
                 self._sound.close()
         except av.FFmpegError as error:
             raise self._error(error) from None
+        if not self._path.exists():
+            raise RtposeError(f"{self._path} was removed, or its folder, while it was written: nothing of it is left")
 
     def _error(self, error: av.FFmpegError) -> RtposeError:
         return RtposeError(f"cannot write {self._path}: {error.strerror}; what was written before is kept")
@@ -141,8 +148,7 @@ class VideoSink:
     def _open(self, width: int, height: int, start: float) -> None:
         info = self._info
         self._size = (width, height)
-        self._base = info.time_base
-        self._origin = start if info.live else 0.0
+        self._base = ticks_of(info.time_base)
         options = {}
         if self._path.suffix.lower() != ".mkv":
             # delay_moov: the moov waits for the first fragment, else the start offset would be lost from a killed file.
@@ -176,8 +182,17 @@ class VideoSink:
         self._video: VideoStream = video
         self._sound = _Sound(self._out, info, start if info.part else -math.inf)
         self._out.start_encoding()
+        # The container may count more finely than it was told.
+        self._timeline = Timeline(
+            self._base,
+            self._video.time_base or self._base,
+            1 / info.rate,
+            origin=start if info.live else 0.0,
+            longest=self._sound.longest,
+        )
+        self._sound.timeline = self._timeline
+        self._picture: VideoFrame | None = None
         self._next_key = start
-        self._last: int | None = None
         self._time = start
 
     def _encode(self, image: np.ndarray, time: float) -> None:
@@ -187,19 +202,30 @@ class VideoSink:
             image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         rgb = VideoFrame.from_numpy_buffer(image, "rgb24")
         picture = self._reformatter.reformat(rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709)
-        ticks = round((time - self._origin) * self._base.denominator / self._base.numerator)
-        # A live source's times may lie closer together than its ticks.
-        picture.pts = self._last = ticks if self._last is None else max(ticks, self._last + 1)
-        picture.time_base = self._base
+        again, ticks = self._timeline.place(time)
+        for tick in again:
+            assert self._picture is not None
+            self._write_picture(self._picture, tick)
+        if skipped := self._timeline.skipped:
+            _log.warning(
+                "%s goes on after one frame where the file's clock leaps by %.0f s, to %.3f s", self._path, skipped, time
+            )
         # Somebody who looks for a place in the video need not decode more than a second, by the clock of the source.
         key = time >= self._next_key
         picture.pict_type = PictureType.I if key else PictureType.NONE
         if key:
             self._next_key = time + 1.0
-        self._out.mux(self._video.encode(picture))
+        self._write_picture(picture, ticks)
+        self._picture = picture
         self._sound.advance(time)
         self._time = time
         self._whole = self._path.stat().st_size
+
+    def _write_picture(self, picture: VideoFrame, ticks: int) -> None:
+        assert self._out is not None
+        picture.pts, picture.time_base = ticks, self._base
+        self._out.mux(self._video.encode(picture))
+        picture.pict_type = PictureType.NONE
 
 
 def _check_encoder(path: Path, info: SourceInfo) -> None:
@@ -232,6 +258,10 @@ class _Sound:
         self._waiting: deque[Packet[AudioStream]] = deque()
         self._last_picture = -math.inf
         """Seconds of the latest picture among the packets that were read."""
+        self.timeline: Timeline | None = None
+        self.longest = JUMP_SECONDS
+        """Seconds of a gap that the file may hold."""
+        self._leapt = False
         if not info.has_audio or info.path is None:
             return
         self._in = open_input(f"file:{info.path}", options=file_options())
@@ -250,6 +280,8 @@ class _Sound:
                 self._filter = BitStreamFilterContext("aac_adtstoasc", source)
         else:
             self._stream = out.add_stream("aac", rate=source.codec_context.rate, layout=source.codec_context.layout)
+        if not matroska:
+            self.longest = min(JUMP_SECONDS, MOST_TICKS / (source.codec_context.rate or 48000))
         self._source = source
         self._packets = self._in.demux(source, *pictures_of(self._in)[:1])
 
@@ -272,6 +304,9 @@ class _Sound:
                 return
             if packet.pts is not None and float(packet.pts * packet.time_base) < self._from:
                 continue
+            if self.timeline is not None and packet.pts is not None and packet.time_base is not None:
+                out = round(self.timeline.left_out(float(packet.pts * packet.time_base)) / packet.time_base)
+                packet.pts, packet.dts = packet.pts - out, None if packet.dts is None else packet.dts - out
             if self._copy:
                 self._pass_on(packet)
             else:
@@ -296,9 +331,20 @@ class _Sound:
         self._in.close()
         self._in = None
 
+    def _leaps(self, gap: Fraction) -> bool:
+        """Whether so many seconds after the sound before are more than the file may hold: the pictures did not leap as well."""
+        if self._end < 0 or gap <= self.longest:
+            return False
+        if not self._leapt:
+            _log.warning("%s: its sound ends early: a gap of %.0f s in it is more than the file may hold", self._out.name, gap)
+        self._leapt = True
+        return True
+
     def _pass_on(self, packet: Packet[AudioStream]) -> None:
         # What does not come after the packet before, as in damaged files, no container takes.
         if packet.dts is None or packet.dts <= self._end or (self._from_zero and packet.dts < 0):
+            return
+        if self._leaps((packet.dts - self._end) * packet.time_base):
             return
         self._end = packet.dts
         for ready in self._filter.filter(packet) if self._filter else [packet]:
@@ -314,6 +360,8 @@ class _Sound:
             # Coarse containers give times that overlap by some samples, which the encoder refuses: only gaps are real.
             base = Fraction(1, frame.sample_rate)
             begin = self._end if frame.pts is None else round(frame.pts * (frame.time_base or base) / base)
+            if self._leaps((begin - self._end) * base):
+                continue
             frame.pts, frame.time_base = (begin if begin > self._end + frame.sample_rate // 20 else max(0, self._end)), base
             self._end = frame.pts + frame.samples
             self._out.mux(self._stream.encode(frame))
@@ -342,6 +390,7 @@ class PictureSink:
     ) -> None:
         self._path, self._lifted, self._parts, self._single = path, lifted, parts, single
         self._written: set[str] = set()
+        self._begun = False
         if self._single:
             check_output(path, WRITABLE_PICTURES, overwrite=overwrite, source=info.path)
             most = _PICTURE_SIDES.get(path.suffix.lower())
@@ -352,7 +401,7 @@ class PictureSink:
             return
         if path.is_dir():
             check_folder(path)
-            if any(path.iterdir()) and not overwrite:
+            if any(file.name != IN_FOLDER for file in path.iterdir()) and not overwrite:
                 raise InputError(f"{path} is a folder with files in it: choose another, or say --overwrite")
             if info.folder is not None and path.samefile(info.folder):
                 raise InputError(f"{path} is the source itself: choose another output")
@@ -372,8 +421,9 @@ class PictureSink:
                 f"cannot write {target}: no {target.suffix} holds {size} px; give a name that ends in .png"
             ) from None
         try:
-            if not self._single:
+            if not (self._single or self._begun):
                 self._path.mkdir(exist_ok=True)
+            self._begun = True  # a folder that vanishes takes pictures with it, and is not made again
             with replacing(target) as file:
                 file.write(data.tobytes())
         except OSError as error:

@@ -16,11 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..jit import jit
 from ..types import F32, Result, Status
 
 ANKLES = 15
@@ -194,7 +194,7 @@ def _paper(
         moved[side] = True
 
 
-@numba.njit(cache=True)
+@jit
 def forward(layers: tuple[tuple[F32, F32], ...], inputs: F32) -> F32:
     """A network of dense layers with ReLU between them."""
     values = inputs
@@ -205,7 +205,7 @@ def forward(layers: tuple[tuple[F32, F32], ...], inputs: F32) -> F32:
     return values
 
 
-@numba.njit(cache=True)
+@jit
 def features(measured: F32, width: float, height: float) -> tuple[F32, float, float, float]:
     """What the `mixture` network sees (55,) of keypoints (17, 3) px, and the person's middle x, y and spread in px.
 
@@ -237,7 +237,7 @@ def features(measured: F32, width: float, height: float) -> tuple[F32, float, fl
     return out, x, y, spread
 
 
-@numba.njit(cache=True)
+@jit
 def places(outputs: F32, seen: F32, side: int) -> tuple[F32, F32, F32]:
     """Where one ankle may be: weights (5,), uncertainties (5,) and places (5, 2), in units of the spread about the middle.
 
@@ -259,7 +259,7 @@ def places(outputs: F32, seen: F32, side: int) -> tuple[F32, F32, F32]:
     return weights, sigmas, means
 
 
-@numba.njit(cache=True)
+@jit
 def chance(x: float, y: float, weights: F32, sigmas: F32, means: F32, reach: float) -> tuple[float, float, float]:
     """How much of the mixture lies within reach of a point, and the mean x, y of that part.
 
@@ -280,7 +280,7 @@ def chance(x: float, y: float, weights: F32, sigmas: F32, means: F32, reach: flo
     return total, to_x / max(norm, 1e-30), to_y / max(norm, 1e-30)
 
 
-@numba.njit(cache=True)
+@jit
 def _mixture(
     layers: tuple[tuple[F32, F32], ...],
     measured: F32,

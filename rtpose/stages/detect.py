@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any, cast
 
 import cv2
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Session
 from ..errors import InputError
+from ..jit import jit
 from ..journal import Answer
 from ..scope import Rect
 from ..types import F32, U8, Boxes, Result
@@ -232,7 +232,7 @@ def _uncut(found: F32, tile: Rect, around: Rect) -> F32:
     return found[~cut]
 
 
-@numba.njit(cache=True)
+@jit
 def suppress(boxes: F32, overlap: float) -> NDArray[np.int64]:
     """Indices of the boxes (n, 4), best first, whose IoU with no better kept box is greater than `overlap`."""
     kept = np.empty(len(boxes), np.int64)
@@ -258,7 +258,7 @@ def _nanodet(outputs: Outputs, size: tuple[int, int], threshold: float) -> tuple
     return _decode_nanodet(outputs["scores"][0], outputs["distances"][0], size[0], size[1], threshold)
 
 
-@numba.njit(cache=True)
+@jit
 def _decode_nanodet(scores: F32, distances: F32, height: int, width: int, threshold: float) -> tuple[F32, F32]:
     hits = np.flatnonzero(scores > threshold)
     boxes = np.empty((len(hits), 4), np.float32)

@@ -11,12 +11,12 @@ from functools import partial
 from typing import cast
 
 import cv2
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Arrays, Session
 from ..errors import InputError
+from ..jit import jit
 from ..journal import Answer
 from ..tracking import FEW, SEEN, Tracker, assign, iou
 from ..types import F32, I64, OKS_SIGMAS, U8, People, Result, Status
@@ -373,7 +373,7 @@ def cut(image: U8, square: F32, out: U8) -> None:
     cv2.warpAffine(image, matrix, (side, side), dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
-@numba.njit(cache=True)
+@jit
 def agree(poses: F32, mirrored: F32) -> None:
     """Bring poses (n, 17, 3) together with those (n, 17, 3) that were found in the mirrored crops, both in shares of the crop.
 
@@ -394,7 +394,7 @@ def agree(poses: F32, mirrored: F32) -> None:
                 pose[j, 2] = min(pose[j, 2], score)
 
 
-@numba.njit(cache=True)
+@jit
 def calibrate(poses: F32, height: int, width: int, table: F32) -> None:
     """Turn the network's confidence, in place, by a `CALIBRATIONS` (17, 2) into the chance that the joint is there.
 
@@ -411,7 +411,7 @@ def calibrate(poses: F32, height: int, width: int, table: F32) -> None:
                 poses[n, j, 2] = 0
 
 
-@numba.njit(cache=True)
+@jit
 def clothes(crops: U8, poses: F32) -> F32:
     """Mean colours (n, 3, 3), 0..1, of chest, waist and thighs of the people in crops (>= n, s, s, 3); poses are in shares of the crop.
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numba
 import numpy as np
 
+from ..jit import jit
 from ..types import F32, F64, Result
 
 
@@ -45,7 +45,7 @@ class Smoother:
         return replace(result, people=replace(people, keypoints=smoothed))
 
 
-@numba.njit(cache=True)
+@jit
 def one_euro(state: F64, keypoints: F32, time: float, size: float, cutoff: float, speed: float) -> None:
     """Filter keypoints (17, 3) in place and step `state` (1 + 17 x 5): time, then x, y, dx, dy, weight for each joint.
 
