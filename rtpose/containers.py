@@ -51,7 +51,8 @@ def stream_options() -> dict[str, str]:
 
 def open_input(name: str, **options: Any) -> InputContainer:
     """`av.open` for reading. Titles and other tags are often not in UTF-8: what is no text of it becomes U+FFFD, and is no error."""
-    return av.open(name, metadata_errors="replace", **options)
+    container: InputContainer = av.open(name, metadata_errors="replace", **options)
+    return container
 
 
 def is_playlist(path: Path) -> bool:

@@ -30,7 +30,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -383,17 +383,23 @@ class _Video:
         A packet that is cut off by the end of the file is left out: with it the frame threads would lose the whole pictures before.
         """
         cut: Packet[Any] | None = None
-        for packet in self.container.demux(*self._read):
+        flushed = False
+        for packet in demuxed(self.container, *self._read):
             if packet.pts is not None and packet.time_base is not None:
                 self.reached = max(self.reached, (packet.pts + (packet.duration or 0)) * packet.time_base)
             if packet.stream is not self.stream:
                 continue
             packet.opaque = time.monotonic_ns()
+            flushed |= not packet.size
             if cut is not None and packet.size:  # it was only damaged
                 yield cut
             cut = packet if packet.is_corrupt and not self._live else None
             if cut is None:
                 yield packet
+        if not flushed:
+            end: Packet[Any] = Packet()
+            end.opaque = time.monotonic_ns()
+            yield end
 
     def _decode(self) -> Iterator[VideoFrame]:
         try:
@@ -461,8 +467,21 @@ def pictures_of(container: InputContainer) -> list[VideoStream]:
 
 
 def sound_of(container: InputContainer) -> AudioStream | None:
-    """The first stream of sound that can be decoded."""
-    return next((s for s in container.streams.audio if s.codec_context is not None), None)
+    """The first stream of sound that can be decoded. One that begins far behind the beginning may have no rate yet: it is none."""
+    return next((s for s in container.streams.audio if s.codec_context is not None and s.codec_context.sample_rate), None)
+
+
+def demuxed(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """The packets of these streams."""
+    packets = iter(container.demux(*streams))
+    while True:
+        try:
+            packet = next(packets, None)
+        except IndexError:  # PyAV's, at the end of data in which another stream began after they were opened
+            return
+        if packet is None:
+            return
+        yield packet
 
 
 def _focal_of_video(container: InputContainer, stream: VideoStream, width: float, height: float) -> float | None:
@@ -864,7 +883,8 @@ class LiveSource:
             self.status = f"{self.name} vanished ({error})"
             return True
         finally:
-            connection.close()
+            with suppress(av.FFmpegError, OSError):  # of a connection that is gone
+                connection.close()
         return False
 
     def _hurry(self, connection: _Connection) -> None:
@@ -881,8 +901,8 @@ class LiveSource:
         while not self._closed.wait(wait):
             try:
                 connection = self._connect()
-            except InputError as error:
-                self.status = f"{error}, trying again"
+            except Exception as error:  # whatever is wrong with it now: it may be better soon
+                self.status = f"{_reason(error)}, trying again"
                 wait = min(2 * wait, longest)
             else:
                 self.status = self._lost = ""

@@ -109,7 +109,7 @@ _ERROR, _OUTPUT = _Error("stderr"), _Output("stdout")
 class Console(rich.console.Console):
     """Rich's, which shows strings, tables and the descriptions of progress bars as `safe` has them, and takes no word for an emoji."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         return _safe(super().render_str(text, **options))
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -160,14 +160,17 @@ def say_unexpected(error: BaseException) -> None:
     """Show an error that nobody foresaw: in one line, and with `DEBUG` where it came from."""
     if os.environ.get(DEBUG):
         _ERROR.write(safe("".join(traceback.format_exception(error))))
+    say_error(unexpected(error))
+
+
+def unexpected(error: BaseException) -> str:
+    """The line about an error that nobody foresaw."""
     if isinstance(error, OSError) and error.strerror:
         what = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-        say_error(f"{what} ({DEBUG}=1 shows where)")
-    else:
-        said = str(error)
-        say_error(
-            f"unexpected error, {type(error).__name__}{': ' if said else ''}{said}: a fault of rtpose ({DEBUG}=1 shows where)"
-        )
+        return safe(f"{what} ({DEBUG}=1 shows where)")
+    said = " ".join(str(error).split())
+    kind = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return safe(f"unexpected error, a fault of rtpose ({DEBUG}=1 shows where): {kind}")
 
 
 class _Log(logging.Handler):
