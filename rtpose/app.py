@@ -21,7 +21,7 @@ import numpy as np
 from rich.markup import escape
 
 from . import __version__
-from .backends import Session, open_session
+from .backends import Session, check_not_forked, open_session
 from .body.camera import Camera, camera_for
 from .body.model import BodyModel, Lifted, load_body
 from .body.smpl import open_body
@@ -936,6 +936,7 @@ def _track(reopen: Callable[[], InfoSource], live: bool | None, sequence: bool, 
     try:
         while True:
             try:
+                check_not_forked()
                 yield feed.get()
             except Closed:
                 break

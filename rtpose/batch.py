@@ -27,10 +27,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .errors import INTERRUPTED, InputError, RtposeError
+from .safe_text import safe
 from .settings import Outputs, Settings, parts_named
 from .sinks import make_folder
-from .safe_text import safe
-from .terminal import for_messages, no_console, set_up
+from .terminal import for_messages, no_console, set_up, unexpected
 
 BROKEN_OFF = "interrupted"
 """What went wrong with a file whose run was told to stop."""
