@@ -21,6 +21,7 @@ from .train import HMR_STEPS, LIFTER_STEPS
 app = App(
     name="rtpose",
     version=__version__,
+    console=for_output(),
     help_format="plaintext",
     help="People in a camera, a stream or a video as 2D keypoints, 3D joints and body meshes, in real time.",
     default_parameter=Parameter(negative=()),

@@ -143,7 +143,9 @@ def command(*words: object, redirected: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
-@pytest.mark.parametrize("words", [("models",), ("doctor",), ("--help",), ("engines", "list"), ("simulate", "--stages", "a=1")])
+@pytest.mark.parametrize(
+    "words", [("models",), ("doctor",), ("--help",), ("engines", "list"), ("simulate", "--stages", "source=1,detect=2")]
+)
 def test_a_full_disk_behind_the_standard_output(words: tuple[str, ...]) -> None:
     done = command(*words, redirected=">/dev/full")
     if words == ("engines", "list") and not done.stderr.startswith("rtpose: "):
