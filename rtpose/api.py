@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .app import Networks, check_use, make_stages, notes_of
+from .backends import check_not_forked
 from .errors import InputError
 from .pipeline import Stage
 from .settings import Settings, changed
@@ -60,6 +61,7 @@ class Tracker:
         another size than the one before begins a new scene: nobody is followed across it. Raises InputError for an image or a time that
         cannot be; the frame is then not counted, and the next one may follow.
         """
+        check_not_forked()
         if self._closed:
             raise InputError("this tracker was closed: make another")
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:

@@ -19,11 +19,10 @@ from types import FrameType
 from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 
 from . import __version__
-from .backends import Session, open_session
+from .backends import Session, check_not_forked, open_session
 from .body.camera import Camera, camera_for
 from .body.model import BodyModel, Lifted, load_body
 from .body.smpl import open_body
@@ -59,6 +58,7 @@ from .stages.keypoints import KeypointEstimator
 from .stages.lift import Lifter, check_network
 from .stages.scores import Threshold
 from .stages.smooth import Smoother
+from .terminal import Console, for_messages, for_output, put
 from .types import Boxes, Frame, People, Result
 
 _log = logging.getLogger(__name__)
@@ -346,7 +346,7 @@ def process(
     part of it. verbose: with a table of the stages. Everything said goes to the console, by default the standard error; the notes at the
     end are also added to `notes`. Raises RtposeError with one clear line for what went wrong.
     """
-    console = console or Console(stderr=True, highlight=False)
+    console = console or for_messages()
     if outputs.export_dir is not None:
         check_before_run(
             outputs.export,
@@ -732,7 +732,7 @@ def play(
     verbose: bool = False,
 ) -> int:
     """What `rtpose replay` does; return the exit code. verbose: with a table of the stages. See `replay.replay`."""
-    console, control = Console(stderr=True, highlight=False), Control()
+    console, control = for_messages(), Control()
     with _interrupts(control), locked(out, screenshot):
         report = replay(
             file,
@@ -811,7 +811,7 @@ def evaluate(
     )
     if save is not None:
         save_figures(save, {"networks": names, **figures})
-    print_tables(figures, Console())
+    print_tables(figures, for_output())
     return 0
 
 
@@ -825,7 +825,7 @@ def retrain_ankles(data: Path, out: Path, recipe: str, seed: int) -> int:
     else:
         from .train.ankles import train_default as train
     with locked(out):
-        print(train(data, out, seed=seed).path)
+        put(train(data, out, seed=seed).path)
     return 0
 
 
@@ -835,7 +835,7 @@ def retrain_lifter(data: Path, out: Path, steps: int, seed: int, without: Sequen
     from .train.lifter import train_lifter
 
     with locked(out):
-        print(train_lifter(data, out, steps=steps, seed=seed, without=without))
+        put(train_lifter(data, out, steps=steps, seed=seed, without=without))
     return 0
 
 
@@ -846,7 +846,7 @@ def retrain_hmr(images: Path, annotations: Path, checkpoint: Path, body_model: P
 
     pictures = read_annotations(annotations, images)
     with locked(out):
-        print(train_hmr(pictures, checkpoint, smpl_body(body_model), out, steps=steps, seed=seed).path)
+        put(train_hmr(pictures, checkpoint, smpl_body(body_model), out, steps=steps, seed=seed).path)
     return 0
 
 
@@ -945,6 +945,7 @@ def _track(reopen: Callable[[], InfoSource], live: bool | None, sequence: bool, 
     try:
         while True:
             try:
+                check_not_forked()
                 yield feed.get()
             except Closed:
                 break

@@ -33,7 +33,6 @@ import av
 import cv2
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from . import __version__
@@ -47,6 +46,7 @@ from .settings import Settings
 from .sinks import check_output
 from .sinks.progress import percentiles
 from .source import InfoSource, Paced, SourceInfo, open_source
+from .terminal import Console, for_output
 from .types import U8, Frame, Result
 
 Row = dict[str, Any]
@@ -469,7 +469,7 @@ def bench(
 
     Raises InputError for a source, a sweep or a file to compare with that cannot be.
     """
-    console = Console()
+    console = for_output()
     before = None if compare is None else read(compare)
     source = str(CLIP) if spec is None else spec
     if open_source(source).info.live:

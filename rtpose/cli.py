@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
 from .errors import INTERRUPTED, InputError, RtposeError
 from .settings import PARTS, Deinterlace, Outputs, Settings, parts_named
+from .terminal import flush, for_output, put, say, say_error, say_unexpected, set_up
 from .train import HMR_STEPS, LIFTER_STEPS
 
 app = App(
     name="rtpose",
     version=__version__,
+    console=for_output(),
     help_format="plaintext",
     help="People in a camera, a stream or a video as 2D keypoints, 3D joints and body meshes, in real time.",
     default_parameter=Parameter(negative=()),
@@ -39,12 +41,8 @@ SPEED = Group("Speed", sort_key=6)
 Format = Literal["bvh", "glb", "trc", "csv", "coco", "npz"]
 
 
-def _say(message: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message)
-
-
 def _note(message: str) -> None:
-    _say(f"[yellow]note:[/yellow] {escape(message)}")
+    say(f"[yellow]note:[/yellow] {escape(message)}")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -498,7 +496,7 @@ def export_run(
             note=_note,
         )
     for path in written:
-        print(path)
+        put(path)
     return 0
 
 
@@ -539,12 +537,12 @@ def measure(
     if out_dir is not None:
         with locked(out_dir):
             for path in save_measures(measured, run, out_dir, overwrite=overwrite):
-                _say(f"wrote {escape(str(path))}")
+                say(f"wrote {escape(str(path))}")
     for one in measured:
         table = _table(f"person {one.id}", "measure", "value", "sd", "unit", "of")
         for name, figure in one.figures.items():
             table.add_row(name, f"{figure.value:.2f}", f"{figure.sd:.2f}", figure.unit, str(figure.count))
-        Console().print(table)
+        for_output().print(table)
     if not measured:
         _note(f"nobody in {file} has a body: there is nothing to measure")
     run.check_whole()
@@ -585,7 +583,7 @@ def report(
 
     with locked(out):
         write(files, out, videos=video or (), ids=person, heights=person_height or (), body_model=body_model, overwrite=overwrite)
-    print(out)
+    put(out)
     return 0
 
 
@@ -609,9 +607,9 @@ def list_models() -> int:
             broken.append(str(error))
             state = "[red]broken[/red]"
         table.add_row(model.name, model.task, model.licence, f"{model.size / 1e6:.1f}", model.sha256[:16], state)
-    Console().print(table)
+    for_output().print(table)
     for line in broken:
-        _say(f"[red]rtpose:[/red] {escape(line)}")
+        say_error(line)
     return 1 if broken else 0
 
 
@@ -633,7 +631,7 @@ def import_darknet(cfg: Path, weights: Path, /, *, name: str | None = None, size
     from .models.darknet import import_darknet as convert
 
     model = convert(cfg, weights, name=name, size=size)
-    _say(f"{escape(str(model.path))}: use it with --detector {escape(model.name)}")
+    say(f"{escape(str(model.path))}: use it with --detector {escape(model.name)}")
     return 0
 
 
@@ -780,14 +778,14 @@ def build(*names: str, precision: str = "auto", targets: str = "") -> int:
     from .backends.tensorrt import build_engines
 
     table = _table("engines", "network", "precision", "for", "MB", "s", "")
-    for built in build_engines(names, precision=precision, targets=tuple(t for t in targets.split(",") if t), say=_say):
+    for built in build_engines(names, precision=precision, targets=tuple(t for t in targets.split(",") if t), say=say):
         if built.skipped:
             table.add_row(built.network, "", "", "", "", escape(f"skipped, {built.skipped}"))
         else:
             seconds = "" if built.seconds is None else f"{built.seconds:.1f}"
             state = "was there" if built.seconds is None else "built"
             table.add_row(built.network, built.precision, " ".join(built.targets), f"{built.size / 1e6:.1f}", seconds, state)
-    Console().print(table)
+    for_output().print(table)
     return 0
 
 
@@ -805,9 +803,9 @@ def list_engines() -> int:
         runtime = f"{key['flavour']} {key['version']}"
         table.add_row(key["network"], key["precision"], runtime, place, f"{entry.size / 1e6:.1f}", figures)
     if table.rows:
-        Console().print(table)
+        for_output().print(table)
     else:
-        _say(f"no engines in {escape(str(store.folder))}: rtpose engines build makes them")
+        say(f"no engines in {escape(str(store.folder))}: rtpose engines build makes them")
     return 0
 
 
@@ -826,7 +824,7 @@ def check(*names: str) -> int:
     for recipe, precision, figures in check_engines(names):
         for measure, value in figures.items():
             table.add_row(recipe.network, precision, measure, f"{value:.3g}", f"{recipe.bounds.get(measure, 0.0):.3g}")
-    Console().print(table)
+    for_output().print(table)
     return 0
 
 
@@ -836,7 +834,7 @@ def clean() -> int:
     from .engines import Store
 
     store = Store()
-    _say(f"freed {store.clean() / 1e6:.1f} MB in {store.folder}")
+    say(f"freed {store.clean() / 1e6:.1f} MB in {store.folder}")
     return 0
 
 
@@ -973,19 +971,29 @@ def _unused(error: UnusedCliTokensError) -> str:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    set_up()
+    code = _code_of(lambda: app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value"))
+    flushed = _code_of(flush)
+    sys.exit(code or flushed)
+
+
+def _code_of(command: Callable[[], int | None]) -> int:
+    """The exit code of a command, after one line of what went wrong."""
     try:
-        code = app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
+        return command() or 0
     except UnusedCliTokensError as error:
-        _say(f"[red]rtpose:[/red] {escape(_unused(error))}")
-        code = 2
+        say_error(_unused(error))
+        return 2
     except CycloptsError as error:
-        _say(f"[red]rtpose:[/red] {escape(' '.join(str(error).split()))}")
-        code = 2
+        say_error(str(error))
+        return 2
     except RtposeError as error:
-        _say(f"[red]rtpose:[/red] {escape(' '.join(str(error).split()))}")
-        code = error.exit_code
+        say_error(str(error))
+        return error.exit_code
     except BrokenPipeError:
-        code = 1
+        return 1
     except KeyboardInterrupt:  # before the run began, or after it
-        code = INTERRUPTED
-    sys.exit(code)
+        return INTERRUPTED
+    except Exception as error:
+        say_unexpected(error)
+        return 1

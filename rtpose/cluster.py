@@ -6,6 +6,8 @@ import logging
 import os
 import secrets
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -48,6 +50,8 @@ def spread(
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    else:
+        _check_token(address)
     import ray
     from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
@@ -80,21 +84,48 @@ def _in_folder(folder: str, work: Callable[[Job], Found], job: Job) -> Found:
     return work(job)
 
 
+_ASK = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
+
+
+def _check_token(address: str) -> None:
+    """Raise InputError where nobody answers there, or the cluster has another token than we.
+
+    Of another token `ray.init` says nothing for more than a minute and then ends the process; without any it aborts. So a process of its
+    own asks before.
+    """
+    place = address.rpartition("/")[2]
+    host, _, port = place.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), PATIENCE).close()
+        asked = subprocess.run([sys.executable, "-c", _ASK, place], capture_output=True, timeout=PATIENCE, check=False)
+    except (OSError, ValueError, OverflowError, subprocess.TimeoutExpired):
+        raise _no_answer(address) from None
+    said = asked.stderr.lower()
+    if asked.returncode and (b"token" in said or b"authentication" in said):
+        raise _no_entry(address)
+
+
+def _no_answer(address: str) -> InputError:
+    return InputError(f"no Ray cluster answers at {address}: give --address HOST:PORT of one that runs")
+
+
+def _no_entry(address: str) -> InputError:
+    return InputError(
+        f"the Ray cluster at {address} does not accept this token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the one that it has"
+    )
+
+
 def _connect(ray: Any, address: str | None, processors: int) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         ray.init(address="local", num_cpus=processors, object_store_memory=_STORE, include_dashboard=False, **quiet)
         return
     try:
-        host, _, port = address.rpartition("/")[2].rpartition(":")
-        socket.create_connection((host, int(port)), PATIENCE).close()
         ray.init(address=address, **quiet)
     except ray.exceptions.AuthenticationError:
-        raise InputError(
-            f"the Ray cluster at {address} does not accept this token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the one that it has"
-        ) from None
-    except (OSError, RuntimeError, ValueError):
-        raise InputError(f"no Ray cluster answers at {address}: give --address HOST:PORT of one that runs") from None
+        raise _no_entry(address) from None
+    except (OSError, RuntimeError, ValueError, SystemExit):
+        raise _no_answer(address) from None
 
 
 def _share(ray: Any, threads: int) -> int:

@@ -7,6 +7,10 @@ opens whatever files and addresses it lists.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
 
 FORMATS = (
     # From cameras, phones, browsers, broadcast.
@@ -43,6 +47,12 @@ def file_options(*, playlists: bool = False) -> dict[str, str]:
 def stream_options() -> dict[str, str]:
     """FFmpeg's options for opening an address."""
     return {"protocol_whitelist": ",".join(PROTOCOLS)}
+
+
+def open_input(name: str, **options: Any) -> InputContainer:
+    """`av.open` for reading. Titles and other tags are often not in UTF-8: what is no text of it becomes U+FFFD, and is no error."""
+    container: InputContainer = av.open(name, metadata_errors="replace", **options)
+    return container
 
 
 def is_playlist(path: Path) -> bool:

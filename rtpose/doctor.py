@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,6 +17,7 @@ from . import __version__
 from .backends import BACKENDS, PRECISIONS, open_session
 from .errors import RtposeError
 from .models import find, models, verify
+from .terminal import Console, for_output, say
 
 Finding = tuple[str, str, str]
 """What was looked at, what was found, what to do about it (empty: nothing)."""
@@ -156,7 +155,7 @@ def selfcheck(console: Console) -> bool:
 def examine(*, check: bool = False) -> int:
     """Print a table of findings with a remedy for each thing missing, and with `check` the self-check; return 1 if rtpose cannot
     run here or gives wrong results, else 0."""
-    console = Console()
+    console = for_output()
     table = Table(title="rtpose doctor", title_justify="left")
     for column in ("what", "found", "what to do"):
         table.add_column(column, overflow="fold")
@@ -168,7 +167,7 @@ def examine(*, check: bool = False) -> int:
             broken |= what == "backend openvino" and bool(remedy)
     console.print(table)
     if broken:
-        print("rtpose cannot run here: see the rows above.", file=sys.stderr)
+        say("rtpose cannot run here: see the rows above.")
         return 1
-    print("rtpose can run here.", file=sys.stderr)
+    say("rtpose can run here.")
     return int(check and not selfcheck(console))

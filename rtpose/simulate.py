@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from .errors import InputError
 from .pipeline import SLACK, WAITING, frames_let_in
 from .sinks import check_output
+from .terminal import for_output
 
 ROOM = 2
 """Frames that wait between two stages at most, as in `pipeline.run`."""
@@ -275,7 +275,7 @@ def show(plan: Plan, save: Path | None = None) -> int:
         ages = [f"{row['age'][p]:.0f}" for p in ("p50", "p95", "p99")]
         busy = [f"{share:.0%}" for share in row["busy"].values()]
         table.add_row(str(k + 1), str(row["cameras"]), f"{row['fps']:.1f}", *ages, f"{row['dropped']:.0%}", *busy)
-    Console().print(table)
+    for_output().print(table)
     if save is not None:
         save.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return 0

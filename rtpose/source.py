@@ -30,12 +30,12 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .colour import ToRgb
-from .containers import SCHEMES, file_options, is_playlist, stream_options
+from .containers import SCHEMES, file_options, is_playlist, open_input, stream_options
 from .deinterlace import Deinterlacer
 from .errors import EndedEarly, InputError
 from .frame_rate import nominal_rate, plausible_rate
@@ -383,17 +383,23 @@ class _Video:
         A packet that is cut off by the end of the file is left out: with it the frame threads would lose the whole pictures before.
         """
         cut: Packet[Any] | None = None
-        for packet in self.container.demux(*self._read):
+        flushed = False
+        for packet in demuxed(self.container, *self._read):
             if packet.pts is not None and packet.time_base is not None:
                 self.reached = max(self.reached, (packet.pts + (packet.duration or 0)) * packet.time_base)
             if packet.stream is not self.stream:
                 continue
             packet.opaque = time.monotonic_ns()
+            flushed |= not packet.size
             if cut is not None and packet.size:  # it was only damaged
                 yield cut
             cut = packet if packet.is_corrupt and not self._live else None
             if cut is None:
                 yield packet
+        if not flushed:
+            end: Packet[Any] = Packet()
+            end.opaque = time.monotonic_ns()
+            yield end
 
     def _decode(self) -> Iterator[VideoFrame]:
         try:
@@ -461,8 +467,21 @@ def pictures_of(container: InputContainer) -> list[VideoStream]:
 
 
 def sound_of(container: InputContainer) -> AudioStream | None:
-    """The first stream of sound that can be decoded."""
-    return next((s for s in container.streams.audio if s.codec_context is not None), None)
+    """The first stream of sound that can be decoded. One that begins far behind the beginning may have no rate yet: it is none."""
+    return next((s for s in container.streams.audio if s.codec_context is not None and s.codec_context.sample_rate), None)
+
+
+def demuxed(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """The packets of these streams."""
+    packets = iter(container.demux(*streams))
+    while True:
+        try:
+            packet = next(packets, None)
+        except IndexError:  # PyAV's, at the end of data in which another stream began after they were opened
+            return
+        if packet is None:
+            return
+        yield packet
 
 
 def _focal_of_video(container: InputContainer, stream: VideoStream, width: float, height: float) -> float | None:
@@ -656,7 +675,7 @@ def _ebml_size(data: bytes, at: int) -> tuple[int | None, int] | None:
 
 def _open_file(path: Path, playlists: bool) -> InputContainer:
     try:
-        return av.open(f"file:{path}", options=file_options(playlists=playlists))
+        return open_input(f"file:{path}", options=file_options(playlists=playlists))
     except av.FFmpegError as error:
         refused = isinstance(error, av.error.ArgumentError)  # what FFmpeg says of a format that is not among those allowed
         if not playlists and isinstance(error, (av.error.ArgumentError, av.error.InvalidDataError)) and is_playlist(path):
@@ -674,7 +693,7 @@ def _open_stream(url: str, name: str) -> InputContainer:
     """Open a stream, whose openings and reads are limited in time."""
     begin = time.monotonic()
     try:
-        return av.open(url, options={**STREAM_OPTIONS, **stream_options()}, timeout=(OPEN_SECONDS, READ_SECONDS))
+        return open_input(url, options={**STREAM_OPTIONS, **stream_options()}, timeout=(OPEN_SECONDS, READ_SECONDS))
     except av.FFmpegError as error:
         # An opening that ran out of time says so, or calls the nothing that it got invalid.
         if time.monotonic() - begin > 0.9 * OPEN_SECONDS:
@@ -864,7 +883,8 @@ class LiveSource:
             self.status = f"{self.name} vanished ({error})"
             return True
         finally:
-            connection.close()
+            with suppress(av.FFmpegError, OSError):  # of a connection that is gone
+                connection.close()
         return False
 
     def _hurry(self, connection: _Connection) -> None:
@@ -881,8 +901,8 @@ class LiveSource:
         while not self._closed.wait(wait):
             try:
                 connection = self._connect()
-            except InputError as error:
-                self.status = f"{error}, trying again"
+            except Exception as error:  # whatever is wrong with it now: it may be better soon
+                self.status = f"{_reason(error)}, trying again"
                 wait = min(2 * wait, longest)
             else:
                 self.status = self._lost = ""
@@ -920,8 +940,8 @@ class _Stream:
         try:
             for pts, image, arrival in self._video.pictures():
                 yield (None if pts is None else float(pts * base)), image, arrival
-        except av.FFmpegError as error:
-            raise _Vanished(_reason(error)) from None
+        except Exception as error:  # whatever a library makes of what was sent: the stream is opened anew
+            raise _Vanished(_reason(error)) from error
         if not self._ends:
             raise _Vanished("the sender closed the connection")
 
@@ -988,12 +1008,20 @@ class _Camera:
 
     def pictures(self) -> Iterator[tuple[float | None, U8, int]]:
         while True:
-            if not self._capture.grab():
-                raise _Vanished("it gives no more pictures")
-            arrival = time.monotonic_ns()
-            ok, image = self._capture.retrieve()
-            if ok:
-                yield (arrival - self._opened) * 1e-9, cast(U8, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)), arrival
+            try:
+                arrival, image = self._read()
+            except cv2.error as error:
+                raise _Vanished(_reason(error)) from error
+            if image is not None:
+                yield (arrival - self._opened) * 1e-9, image, arrival
+
+    def _read(self) -> tuple[int, U8 | None]:
+        """The next picture, None if it is broken, and when it came."""
+        if not self._capture.grab():
+            raise _Vanished("it gives no more pictures")
+        arrival = time.monotonic_ns()
+        ok, image = self._capture.retrieve()
+        return arrival, cast(U8, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)) if ok else None
 
     def hurry(self, yes: bool) -> None:
         """A device keeps no more than a few pictures."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -135,6 +136,48 @@ def test_a_cluster_of_our_own(person_clip: Path, tmp_path: Path) -> None:
     assert "1 of 1 files done" in done.stderr
     assert rtpose_command("batch", person_clip, "--out-dir", here, "--arrays").returncode == 0
     assert (there / "person.npz").read_bytes() == (here / "person.npz").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_cluster_of_our_own_listens_on_this_machine_alone(person_clip: Path, tmp_path: Path) -> None:
+    running = batch_on_ray(person_clip, "--out-dir", tmp_path / "out", *QUICK)
+    heard: dict[tuple[str, int], str] = {}
+    while running.poll() is None:
+        for process in _family(running.pid):
+            with contextlib.suppress(psutil.Error):
+                for connection in process.net_connections("inet"):
+                    if connection.status == psutil.CONN_LISTEN:
+                        heard[connection.laddr.ip, connection.laddr.port] = process.name()
+        time.sleep(0.05)
+    assert finished(running).returncode == 0
+    assert heard  # Ray's servers were seen
+    assert {ip for ip, _ in heard} <= {"127.0.0.1", "::1"}, heard
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        head = psutil.Process(pid)
+        return [head, *head.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", [None, secrets.token_hex(32)])
+@pytest.mark.parametrize("mode", ["token", "disabled"])
+def test_a_wrong_token_is_said_to_be_one(
+    token: str | None,
+    mode: str,
+    cluster: tuple[str, psutil.Process],
+    person_clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    theirs = environment() | {"RAY_AUTH_MODE": mode, "HOME": str(tmp_path)}
+    theirs.pop("RAY_AUTH_TOKEN")
+    monkeypatch.setattr(f"{__name__}.environment", lambda: theirs if token is None else theirs | {"RAY_AUTH_TOKEN": token})
+    done = finished(batch_on_ray(person_clip, "--out-dir", tmp_path / "x", "--address", cluster[0]))
+    refused(done, "does not accept this token", cluster[0], "RAY_AUTH_TOKEN")
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ never silently replaced: `Session.backend`, `.precision` and `.device` say what 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
@@ -59,6 +60,28 @@ PRECISIONS = ("auto", "f32", "bf16", "f16", "int8")
 _log = logging.getLogger(__name__)
 
 
+_opened = _forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = _opened
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def check_not_forked() -> None:
+    """Raise InputError in a process that was forked from one with networks: their threads are not here, and whoever waits for them waits
+    for ever."""
+    if _forked:
+        raise InputError(
+            "this process was forked from one in which rtpose has loaded networks, whose threads a fork leaves behind: start it by"
+            ' multiprocessing.get_context("spawn")'
+        )
+
+
 def open_session(
     path: Path, *, backend: str = "auto", device: str = "auto", precision: str = "auto", threads: int = 0
 ) -> Session:
@@ -67,8 +90,12 @@ def open_session(
     backend `auto` takes the first of `BACKENDS` that is installed and fit, and logs why one that is installed is not. device `auto`
     is the one the backend is made for. precision `auto` takes bf16 where the processor computes it natively, else f32; on a GPU, f16
     where the network has it. threads 0 leaves the number to the runtime.
-    Raises InputError for an unknown name, a missing package, a precision the backend does not have, a broken file.
+    Raises InputError for an unknown name, a missing package, a precision the backend does not have, a broken file, and in a forked
+    process (see `check_not_forked`).
     """
+    check_not_forked()
+    global _opened
+    _opened = True
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     if backend not in ("auto", *BACKENDS):

@@ -254,8 +254,10 @@ def body_shapes(header: Header, records: Records) -> dict[str, tuple[int, ...]]:
 
 
 def json_line(record: Mapping[str, Any]) -> bytes:
-    """The record as one line of text."""
-    return json.dumps(record, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    """The record as one line of text. Bytes of names that are not UTF-8 become JSON's own escapes (\\udc80 to \\udcff)."""
+    return (
+        json.dumps(record, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+    )
 
 
 def frame_record(found: Record) -> dict[str, Any]:

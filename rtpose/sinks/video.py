@@ -26,12 +26,13 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from ..body.model import Lifted
+from ..containers import file_options, open_input
 from ..errors import InputError, RtposeError
 from ..locks import IN_FOLDER
 from ..pipeline import Sink
 from ..render import draw
 from ..settings import PARTS
-from ..source import JUMP_SECONDS, SourceInfo, pictures_of, sound_of
+from ..source import JUMP_SECONDS, SourceInfo, demuxed, pictures_of, sound_of
 from ..types import Result
 from . import check_folder, check_output, replacing
 from .timeline import MOST_TICKS, Timeline, ticks_of
@@ -261,9 +262,10 @@ class _Sound:
         self.longest = JUMP_SECONDS
         """Seconds of a gap that the file may hold."""
         self._leapt = False
+        self._damaged = 0
         if not info.has_audio or info.path is None:
             return
-        self._in = av.open(f"file:{info.path}")
+        self._in = open_input(f"file:{info.path}", options=file_options())
         source = sound_of(self._in)
         assert source is not None
         matroska = out.format.name == "matroska"
@@ -282,7 +284,7 @@ class _Sound:
         if not matroska:
             self.longest = min(JUMP_SECONDS, MOST_TICKS / (source.codec_context.rate or 48000))
         self._source = source
-        self._packets = self._in.demux(source, *pictures_of(self._in)[:1])
+        self._packets = demuxed(self._in, source, *pictures_of(self._in)[:1])
 
     def finish(self, last: float, interval: float) -> None:
         """Write what belongs to a video whose last picture, at `last` seconds, is shown for `interval` seconds: all the rest where the
@@ -293,7 +295,7 @@ class _Sound:
         self.advance(until if self._last_picture >= last + interval / 2 else None)
 
     def advance(self, until: float | None) -> None:
-        """Write what begins before `until` seconds; None: all that is left."""
+        """Write what begins before `until` seconds; None: all that is left. What is damaged is left out: sound stops no pictures."""
         while True:
             packet = self._waiting.popleft() if self._waiting else self._next()
             if packet is None:
@@ -306,17 +308,28 @@ class _Sound:
             if self.timeline is not None and packet.pts is not None and packet.time_base is not None:
                 out = round(self.timeline.left_out(float(packet.pts * packet.time_base)) / packet.time_base)
                 packet.pts, packet.dts = packet.pts - out, None if packet.dts is None else packet.dts - out
-            if self._copy:
-                self._pass_on(packet)
-            else:
-                self._code(packet)
+            try:
+                if self._copy:
+                    self._pass_on(packet)
+                else:
+                    self._code(packet)
+            except Exception as error:
+                self._leave_out(error)
+
+    def _leave_out(self, error: Exception) -> None:
+        """Count a packet that cannot be written. Raises the error again where it is of the disk."""
+        if isinstance(error, OSError):
+            raise error
+        if not self._damaged:
+            _log.warning("%s: sound that is damaged is left out: %s", self._out.name.removeprefix("file:"), error)
+        self._damaged += 1
 
     def _next(self) -> Packet[AudioStream] | None:
         """None at the end, which is also where a file breaks off: of that the source itself tells."""
         try:
             while (packet := next(self._packets, None)) is not None and packet.stream is not self._source:
                 stamp = packet.dts if packet.pts is None else packet.pts
-                if stamp is not None:
+                if stamp is not None and packet.time_base is not None:
                     self._last_picture = max(self._last_picture, float(stamp * packet.time_base))
         except av.FFmpegError:
             return None
@@ -326,7 +339,10 @@ class _Sound:
         if self._in is None:
             return
         if not self._copy:
-            self._out.mux(self._stream.encode(None))
+            try:
+                self._out.mux(self._stream.encode(None))
+            except Exception as error:
+                self._leave_out(error)
         self._in.close()
         self._in = None
 

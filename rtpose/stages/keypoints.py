@@ -365,8 +365,27 @@ def square_crops(boxes: F32, scale: float) -> F32:
     return np.asarray(np.concatenate([middle, side[:, None]], axis=1), np.float32)
 
 
+REACH = 32766
+"""px of the longest side of a picture that OpenCV's warpAffine takes."""
+
+
+def _within_reach(image: U8, square: F32) -> tuple[U8, F32]:
+    """The picture and the square, of a picture that is too large the part around the square, if need be with fewer pixels."""
+    while max(image.shape[:2]) > REACH:
+        size = np.array(image.shape[1::-1])
+        # A square that lies outside the picture: any part of it will do.
+        begin = np.clip(np.floor(square[:2] - square[2] / 2).astype(int) - 2, 0, size - 1)
+        end = np.clip(np.ceil(square[:2] + square[2] / 2).astype(int) + 3, begin + 1, size)
+        image = image[begin[1] : end[1], begin[0] : end[0]]
+        square = np.array([*(square[:2] - begin), square[2]], np.float32)
+        if max(image.shape[:2]) > REACH:
+            image, square = image[::2, ::2], np.asarray(square / 2, np.float32)
+    return np.ascontiguousarray(image), square
+
+
 def cut(image: U8, square: F32, out: U8) -> None:
     """Draw the square (centre x, y, side in px) of the picture into `out` (s, s, 3); what lies outside the picture is black."""
+    image, square = _within_reach(image, square)
     side = out.shape[0]
     scale = side / float(square[2])
     middle = (side - 1) / 2
