@@ -47,10 +47,11 @@ def check_output(path: Path, endings: Collection[str], *, overwrite: bool, sourc
 
 def check_distinct(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     """Raise InputError where two outputs are the same file, or an output is an input, also by way of links."""
-    read = [path for path in inputs if path.exists()]
+    # os.path.exists, and not Path.exists, which raises where a name is too long: whoever opens the file says that better.
+    read = [path for path in inputs if os.path.exists(path)]
     seen: set[Path] = set()
     for path in outputs:
-        if any(path.exists() and path.samefile(one) for one in read):
+        if any(os.path.exists(path) and path.samefile(one) for one in read):
             raise InputError(f"{path} is read by this run: choose another output")
         if path.resolve() in seen:
             raise InputError(f"{path} is to hold two outputs: give each a name of its own")

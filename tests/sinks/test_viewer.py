@@ -101,7 +101,7 @@ def test_the_camera_s_view_is_the_picture_with_the_bodies(walkers: Walkers, view
     wanted = draw(result, walkers.lifted)
     assert np.abs(viewer.picture[:-28].astype(int) - wanted[:-28]).max() <= 1
     viewer.toggle()
-    assert np.abs(viewer.picture[:-28].astype(int) - result.frame.image[:-28]).max() <= 1
+    assert np.abs(viewer.picture[:-28].astype(int) - draw(result)[:-28]).max() <= 1
 
 
 def test_from_the_side_the_orbit_s_projection_holds(walkers: Walkers, viewer: ViewerSink) -> None:
