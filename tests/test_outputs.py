@@ -111,5 +111,5 @@ def test_whoever_only_looks_at_a_name_that_is_too_long_leaves_it_to_the_check(tm
     name = tmp_path / f"{300 * 'a'}.jsonl"
     with locked(name):
         check_distinct([name], [name.with_suffix(".mp4")])
-        with pytest.raises(InputError, match="cannot write .*: File name too long"):
+        with pytest.raises(InputError, match=r"cannot write .*: File name too long"):
             check_output(name, (".jsonl",), overwrite=True)
