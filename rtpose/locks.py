@@ -43,8 +43,8 @@ def locked(*outputs: Path | str | None) -> Iterator[None]:
     paths = [Path(output) for output in outputs if output is not None and str(output) != "-"]
     # In one order, so that of two runs with the same outputs one gets all of them.
     # os.path: what pathlib asks raises where a name is too long, of which whoever checks the output says more.
-    real = [(Path(os.path.realpath(path)), path) for path in paths]
-    places = {place: path for place, path in real if isdir(place) or isfile(place) or not exists(place)}
+    named = [(Path(os.path.realpath(path)), path) for path in paths]
+    places = {place: path for place, path in named if isdir(place) or isfile(place) or not exists(place)}
     with ExitStack() as held:
         for real, path in sorted(places.items()):
             _hold(real, path, held)
