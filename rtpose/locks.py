@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from os.path import exists, isdir, isfile
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -41,11 +42,9 @@ def locked(*outputs: Path | str | None) -> Iterator[None]:
     """
     paths = [Path(output) for output in outputs if output is not None and str(output) != "-"]
     # In one order, so that of two runs with the same outputs one gets all of them.
-    places = {
-        real: path
-        for path in paths
-        if os.path.isdir(real := Path(os.path.realpath(path))) or not os.path.exists(real) or os.path.isfile(real)
-    }
+    # os.path: what pathlib asks raises where a name is too long, of which whoever checks the output says more.
+    named = [(Path(os.path.realpath(path)), path) for path in paths]
+    places = {place: path for place, path in named if isdir(place) or isfile(place) or not exists(place)}
     with ExitStack() as held:
         for real, path in sorted(places.items()):
             _hold(real, path, held)
@@ -54,7 +53,7 @@ def locked(*outputs: Path | str | None) -> Iterator[None]:
 
 def _hold(real: Path, path: Path, held: ExitStack) -> None:
     name = real.name if len(os.fsencode(real.name)) < 240 else hashlib.blake2b(os.fsencode(real.name), digest_size=16).hexdigest()
-    for place in (real.parent / f".{name}.lock", *([real / IN_FOLDER] if os.path.isdir(real) else [])):
+    for place in (real.parent / f".{name}.lock", *([real / IN_FOLDER] if isdir(real) else [])):
         if not os.access(place.parent, os.W_OK):
             continue
         check_own(place, _PROOF)

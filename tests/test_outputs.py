@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from rtpose.errors import InputError
+from rtpose.locks import locked
 from rtpose.sinks import check_distinct, check_output
 from rtpose.sinks.video import VideoSink, open_overlay
 from rtpose.source import SourceInfo, open_source
@@ -104,3 +105,11 @@ def test_outputs_are_checked_before_a_run(person_clip: Path, tmp_path: Path) -> 
         assert done.returncode == 2
         assert message in " ".join(done.stderr.split())
         assert [p.name for p in tmp_path.iterdir()] == ["smpl.npz"]
+
+
+def test_whoever_only_looks_at_a_name_that_is_too_long_leaves_it_to_the_check(tmp_path: Path) -> None:
+    name = tmp_path / f"{300 * 'a'}.jsonl"
+    with locked(name):
+        check_distinct([name], [name.with_suffix(".mp4")])
+        with pytest.raises(InputError, match=r"cannot write .*: File name too long"):
+            check_output(name, (".jsonl",), overwrite=True)

@@ -47,10 +47,10 @@ def check_output(path: Path, endings: Collection[str], *, overwrite: bool, sourc
 
 def check_distinct(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     """Raise InputError where two outputs are the same file, or an output is an input, also by way of links."""
+    # os.path.exists, and not Path.exists, which raises where a name is too long: whoever opens the file says that better.
     read = [path for path in inputs if os.path.exists(path)]
     seen: set[Path] = set()
     for path in outputs:
-        # Not Path.exists, which raises for a name that is too long: whoever opens the output says so.
         if any(os.path.exists(path) and path.samefile(one) for one in read):
             raise InputError(f"{path} is read by this run: choose another output")
         if path.resolve() in seen:

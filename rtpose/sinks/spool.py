@@ -194,6 +194,10 @@ class Shots:
 
 def _picture(index: int, time: float, image: U8, small: U8) -> _Picture:
     h, w = small.shape[0] // 2, small.shape[1] // 2
+    if (
+        image.shape[1] > 8 * w and image.shape[0] > 8 * h
+    ):  # the mean of 8x8 pixels is as good as that of all, which takes 2.5 ms in full HD
+        image = np.asarray(cv2.resize(image, (8 * w, 8 * h), interpolation=cv2.INTER_NEAREST), np.uint8)
     grey = cv2.cvtColor(cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
     structure = cv2.GaussianBlur(grey, (0, 0), 1) - cv2.GaussianBlur(grey, (0, 0), 4)
     return _Picture(index, time, np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2HSV), np.uint8), structure)

@@ -62,7 +62,7 @@ def open_overlay(
     path = Path(target)
     ending = path.suffix.lower()
     # A folder's name may have a dot in it: a / at its end says what is meant, and so does an ending that no kind of file has.
-    folder = info.pictures and (path.is_dir() or str(target).endswith("/") or mimetypes.guess_type(path.name)[0] is None)
+    folder = info.pictures and (os.path.isdir(path) or str(target).endswith("/") or mimetypes.guess_type(path.name)[0] is None)
     if ending in VIDEOS and not folder:
         return VideoSink(path, info, overwrite=overwrite, lifted=lifted, parts=parts)
     if folder or (info.pictures and info.frames == 1 and ending in WRITABLE_PICTURES):
