@@ -97,6 +97,7 @@ def read_picture(path: Path) -> U8:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
+    _check_pixels(path, data)
     # The content decides and not the name: telephones share HEIC files as .jpg.
     if data[4:8] == b"ftyp" or data[:4] == b"GIF8":
         try:
@@ -112,6 +113,23 @@ def read_picture(path: Path) -> U8:
         if bgr is not None:
             return cast(U8, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
     raise InputError(f"{path} is not a picture that can be read, or it is damaged")
+
+
+MAX_PIXELS = 200_000_000
+"""Of one picture: decoded it takes three bytes a pixel, and its conversions as much again."""
+
+
+def _check_pixels(path: Path, data: bytes) -> None:
+    """Raise InputError where the header says that the picture has more than `MAX_PIXELS`."""
+    try:
+        with _opened(data) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:
+        raise InputError(f"{path} has more than {MAX_PIXELS // 1_000_000} megapixels: make it smaller") from None
+    except _UNREADABLE:
+        return  # what Pillow does not know is left to OpenCV, which has a limit of its own
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{path} is {width}x{height}, more than {MAX_PIXELS // 1_000_000} megapixels: make it smaller")
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -87,11 +87,16 @@ def read_calibration(path: Path, width: int, height: int) -> Camera:
     fx, fy, cx, cy = numbers
     if not (all(math.isfinite(v) for v in numbers) and fx > 0 and fy > 0):
         raise InputError(f"calibration {path}: fx, fy, cx, cy = {fx:g}, {fy:g}, {cx:g}, {cy:g} cannot be a camera's")
-    size = _size(data)
+    try:
+        size = _size(data)
+    except (TypeError, ValueError, OverflowError):
+        size = (math.nan, math.nan)
     if size is not None:
         w, h = size
+        if not (1 <= w < math.inf and 1 <= h < math.inf):
+            raise InputError(f"calibration {path}: its size should be two numbers of pixels, image_width and image_height")
         scale = width / w
-        if w <= 0 or h <= 0 or abs(height - h * scale) > 2:
+        if abs(height - h * scale) > 2:
             raise InputError(
                 f"calibration {path} is for {w:g}x{h:g} pictures, these are {width}x{height}: calibrate at their shape"
             )
@@ -105,11 +110,16 @@ def read_calibration(path: Path, width: int, height: int) -> Camera:
     return Camera(fx, fy, cx, cy, origin=str(path))
 
 
+MAX_BYTES = 1 << 20
+"""Of a calibration file."""
+
 _MATRIX_NAMES = ("camera_matrix", "K", "cameraMatrix", "intrinsic_matrix")
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"calibration {path} is larger than {MAX_BYTES >> 20} MB, which no calibration is")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read the calibration {path}: {error.strerror or error}") from None
@@ -118,7 +128,7 @@ def _read(path: Path) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"calibration {path} is not valid JSON: {error}") from None
         return dict(data)
     return _read_opencv(text, path)
@@ -129,7 +139,7 @@ def _read_opencv(text: str, path: Path) -> dict[str, Any]:
         text = "%YAML:1.0\n---\n" + text  # ROS leaves out the line by which OpenCV knows the format
     try:
         storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
-    except (cv2.error, SystemError):
+    except (cv2.error, SystemError, ValueError):
         raise InputError(f"calibration {path} is neither JSON nor OpenCV's YAML or XML") from None
     data: dict[str, Any] = {}
     for name in (*_MATRIX_NAMES, "fx", "fy", "cx", "cy", "image_width", "image_height", "width", "height", "image_size"):
@@ -152,7 +162,7 @@ def _intrinsics(data: dict[str, Any], path: Path) -> tuple[float, float, float, 
                 matrix = np.asarray(data[name], np.float64).reshape(3, 3)
                 return float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2])
         return float(data["fx"]), float(data.get("fy", data["fx"])), float(data["cx"]), float(data["cy"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError(f"calibration {path} has no 3x3 camera_matrix (or K), nor the numbers fx, fy, cx, cy") from None
 
 

@@ -122,7 +122,11 @@ def _read(card: Path) -> Model:
         said = json.loads(card.read_text(encoding="utf-8"))
         values = {part.name: said[part.name] for part in fields(Model) if part.name not in ("path", "also")}
         model = Model(path=card.parent / said["file"], also=dict(said.get("also", {})), **values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if wrong := [part.name for part in fields(Model) if part.type == "str" and not isinstance(values.get(part.name), str)]:
+            raise ValueError(f"{wrong[0]} should be text")
+        if not all(isinstance(said, str) for said in model.also.values()):
+            raise ValueError("also should be file names with their sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{card} is no card of a network ({type(error).__name__}: {error}): mend or remove it") from None
     if model.task not in TASKS:
         raise InputError(f"{card}: unknown task {model.task!r}: choose one of {', '.join(TASKS)}")

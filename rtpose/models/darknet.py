@@ -7,6 +7,8 @@ layers, (n, anchors * (5 + classes), rows, columns); `stages.yolo` decodes them,
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from . import Model, file_sha256, register, user_folder
+from . import Model, file_sha256, models, register, user_folder
 from .graph import Graph, save
 
+RESERVED = ("default", "none", "auto")
+"""Words that the commands' own options use for networks."""
 EPSILON = 1e-6
 """Darknet normalises by sqrt(variance) + this."""
 
 KINDS = ("convolutional", "maxpool", "upsample", "route", "shortcut", "yolo")
 ACTIVATIONS = ("leaky", "linear")
 STRIDE = 32
+MAX_WEIGHTS = 1 << 28
+"""Of one layer: YOLOv3's largest has under five million."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,15 @@ class Section:
     options: dict[str, str]
 
     def integer(self, key: str, default: int | None = None) -> int:
-        return self.integers(key, default)[0]
+        if not (values := self.integers(key, default)):
+            raise InputError(f"line {self.line}: [{self.kind}] {key}= should be a whole number")
+        return values[0]
 
     def integers(self, key: str, default: int | None = None) -> list[int]:
-        return [int(v) for v in self.numbers(key, default)]
+        try:
+            return [int(v) for v in self.numbers(key, default)]
+        except (ValueError, OverflowError):
+            raise InputError(f"line {self.line}: [{self.kind}] {key}={self.options.get(key)} should be whole numbers") from None
 
     def numbers(self, key: str, default: float | None = None) -> list[float]:
         text = self.options.get(key)
@@ -131,7 +142,8 @@ class _Builder(Graph):
 
     def take(self, *shape: int) -> NDArray[np.float32] | None:
         """The next weights; None while only counting, or where the file has ended."""
-        count = int(np.prod(shape))
+        if min(shape) < 1 or (count := math.prod(shape)) > MAX_WEIGHTS:
+            raise InputError(f"a layer of {' x '.join(map(str, shape))} weights cannot be")
         self.used += count
         if self.floats is None or self.used > len(self.floats):
             return None
@@ -260,9 +272,13 @@ def import_darknet(
     """
     cfg, weights = Path(cfg), Path(weights)
     name = name or weights.stem
+    if name in RESERVED or not name.strip() or "/" in name or os.sep in name or name.startswith("."):
+        raise InputError(f"a network cannot be called {name!r}: choose another --name, such as {'my-' + weights.stem!r}")
     target = (folder or user_folder()) / f"{name}.onnx"
     if target.exists() or target.with_suffix(".json").exists():
         raise InputError(f"{target} exists: remove it with its .json, or choose another name")
+    if name in models():
+        raise InputError(f"a network is called {name!r} already: choose another --name")
     network = convert(cfg, weights, size)
     save(network.model, target)
     h, w = network.size

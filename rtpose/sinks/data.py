@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -355,6 +356,10 @@ class Record:
             raise ValueError(f"frame {self.frame!r}, time {self.time!r} and file {self.file!r} cannot be")
 
 
+MAX_LINE = 64 << 20
+"""Bytes of the longest line that is read: some 20,000 people with bodies in one frame."""
+
+
 class Records:
     """The lines after the header, in order. `partial` turns True where the end was cut off or damaged by a crash; that is left out."""
 
@@ -422,7 +427,7 @@ def _header(path: Path, line: bytes) -> Header:
             rate=None if record.get("rate") is None else float(record["rate"]),
             pixel_aspect=float(record.get("pixel_aspect", 1.0)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InputError(f"{path}, line 1: the header is not as it should be ({error!r})") from None
 
 
@@ -435,7 +440,13 @@ def _camera(fx: float, fy: float, cx: float, cy: float, origin: str = "given") -
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with open(path, "rb") as file:
-            yield from enumerate(file, 1)
+            for number in itertools.count(1):
+                line = file.readline(MAX_LINE + 1)
+                if len(line) > MAX_LINE:
+                    raise InputError(f"{path}, line {number}: longer than {MAX_LINE >> 20} MB, which no record of rtpose is")
+                if not line:
+                    return
+                yield number, line
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
@@ -479,7 +490,7 @@ def _record(record: dict[str, Any], header: Header, where: str) -> Record:
             people=_people(people),
             bodies=None if header.joints3d_names is None else _bodies(people, header.joints3d_names),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{where}: not a record of rtpose ({error!r})") from None
 
 
@@ -554,6 +565,6 @@ def _read_arrays(path: Path) -> tuple[Header, Records]:
             raise ValueError("a status is none of " + ", ".join(STATUS_NAMES))
         for _ in records:  # what is in the arrays is checked where it is taken out
             pass
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: its arrays are not as rtpose writes them ({error})") from None
     return header, records
