@@ -23,10 +23,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an .npz. Raises OSError where it cannot be read, ValueError where it is none; a damaged one may raise either."""
     try:
         check_sizes(path)
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is no .npz")
-        with archive:
+        with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (*DAMAGED, MemoryError) as error:  # a damaged header may ask for more memory than there is
         raise ValueError(str(error) or "it is damaged") from None

@@ -37,9 +37,9 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_arrays(path)
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match="No data left in file"):
+    with pytest.raises(ValueError, match="File is not a zip file"):
         read_arrays(path)
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match=r"no \.npz"):
+    with pytest.raises(ValueError, match="File is not a zip file"):
         read_arrays(path)

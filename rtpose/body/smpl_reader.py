@@ -284,7 +284,8 @@ def _answer(content: bytes, keys: Sequence[str]) -> bytes:
     except Exception as error:  # bytes that are no pickle make the unpickler raise almost anything
         raise NotSmpl(f"is not an SMPL file (.pkl or .npz), or is damaged ({error or type(error).__name__})") from None
     if not isinstance(data, dict):
-        raise NotSmpl(f"is not an SMPL file: it holds a {type(data).__name__.lstrip('_')}, SMPL is a dictionary")
+        kind = "an object of a foreign class" if isinstance(data, _Kept) else f"a {type(data).__name__}"
+        raise NotSmpl(f"is not an SMPL file: it holds {kind}, SMPL is a dictionary")
     arrays = {}
     for key in keys:
         if key in data:
