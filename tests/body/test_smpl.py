@@ -164,7 +164,8 @@ def test_foreign_code_is_named_refused_and_not_run(arrays: dict[str, Any], tmp_p
 )
 def test_streams_of_opcodes_that_reach_for_more(stream: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.pkl").write_bytes(stream)
-    with pytest.raises(InputError, match=r"m.pkl is (a pickle that wants to use .* refused|not an SMPL file: it holds an object of a foreign class)"):
+    refused = r"m.pkl is (a pickle that wants to use .* refused|not an SMPL file: it holds an object of a foreign class)"
+    with pytest.raises(InputError, match=refused):
         load_smpl(tmp_path / "m.pkl")
 
 
