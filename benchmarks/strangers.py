@@ -1,7 +1,7 @@
 """The same clip as strangers' files would have it: do people, track IDs, angles and times stay those of the plain clip?
 
     python benchmarks/strangers.py [--videos ../shared/data/videos] [--clips NAME,...] [--variants NAME,...] [--python PYTHON]
-                                   [--json FILE]
+                                   [--frames 100] [--json FILE]
 
 Every clip is encoded anew at a constant frame rate (plain) and in these variants, which differ from it in one thing each:
 
@@ -27,6 +27,7 @@ time in ms. status: exit status of the run.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import subprocess
@@ -297,12 +298,12 @@ def missed(name: str, figures: dict[str, Any]) -> list[str]:
     return out
 
 
-def score(clip: Path, variants: list[str], python: str) -> dict[str, dict[str, Any]]:
-    """The rows of a clip."""
+def score(clip: Path, variants: list[str], python: str, most: int) -> dict[str, dict[str, Any]]:
+    """The rows of a clip, of which the first frames count, `most` at the most."""
     with av.open(str(clip)) as container:
         rate = container.streams.video[0].average_rate
         assert rate is not None
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        frames = [frame.to_ndarray(format="rgb24") for frame in itertools.islice(container.decode(video=0), most)]
     rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         plain: list[Poses] = []
@@ -338,16 +339,19 @@ def main() -> None:
     parser.add_argument("--clips", default="")
     parser.add_argument("--variants", default=",".join(BOUNDS))
     parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--frames", type=int, default=100, help="so many of each clip at the most")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     chosen = [path for path in sorted(arguments.videos.iterdir()) if path.suffix in (".mp4", ".avi")]
     chosen = [path for path in chosen if not arguments.clips or path.stem in arguments.clips.split(",")]
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for clip in chosen:
-        rows[clip.stem] = score(clip, arguments.variants.split(","), arguments.python)
+        rows[clip.stem] = score(clip, arguments.variants.split(","), arguments.python, arguments.frames)
         show({clip.stem: rows[clip.stem]})
         if arguments.json is not None:
-            arguments.json.write_text(json.dumps({"about": about(), "bounds": BOUNDS, "clips": rows}, indent=1) + "\n")
+            arguments.json.write_text(
+                json.dumps({"about": about(), "frames": arguments.frames, "bounds": BOUNDS, "clips": rows}, indent=1) + "\n"
+            )
     show(rows)
     total = sum(len(row["missed"]) for variants in rows.values() for row in variants.values() if "missed" in row)
     print(f"{total} figures are out of their bounds")
