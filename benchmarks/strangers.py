@@ -15,7 +15,7 @@ Every clip is encoded anew at a constant frame rate (plain) and in these variant
     freeze      .6 s in the middle show the same frame
 
 The command line of `--python` (by default this interpreter; another build's for a comparison) runs over each file with its defaults.
-People of a variant are paired with those of the plain clip in the frames that show the same, one to one, by the distance of their
+People who are seen, not predicted over a gap, of a variant are paired with those of the plain clip in the frames that show the same, one to one, by the distance of their
 keypoints (coordinates as shares of the picture, shown with square pixels). BOUNDS says what is expected of each figure.
 
 found: share of the plain clip's people who are there; more: people a frame above the plain clip's, as a share. same ID: share of the pairs
@@ -48,7 +48,7 @@ from scipy.optimize import linear_sum_assignment
 
 from rtpose import read_results
 from rtpose.bench import about
-from rtpose.types import F64, U8
+from rtpose.types import F64, U8, Status
 
 VIDEOS = Path(__file__).resolve().parent.parent.parent / "shared/data/videos"
 NEAR = 0.1
@@ -235,7 +235,9 @@ def run(python: str, clip: Path, width: float) -> tuple[int, str, list[Poses]]:
                 knees[:, k] = 180 - np.degrees(np.arccos(np.clip(cosine, -1, 1)))
             distances = (joints["left_hip"] + joints["right_hip"])[:, 2] / 2
         sides = (boxes[:, 1] - boxes[:, 0]).max(1) if len(people) else np.zeros(0)
-        poses.append(Poses(record.time, people.ids.tolist(), people.keypoints[:, :, :2] * scale, sides, knees, distances))
+        seen = (people.status != Status.PREDICTED).any(1)
+        points = people.keypoints[:, :, :2] * scale
+        poses.append(Poses(record.time, people.ids[seen].tolist(), points[seen], sides[seen], knees[seen], distances[seen]))
     return done.returncode, said, poses
 
 
