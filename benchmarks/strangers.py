@@ -15,8 +15,8 @@ Every clip is encoded anew at a constant frame rate (plain) and in these variant
     freeze      .6 s in the middle show the same frame
 
 The command line of `--python` (by default this interpreter; another build's for a comparison) runs over each file with its defaults.
-People who are seen, not predicted over a gap, of a variant are paired with those of the plain clip in the frames that show the same, one to one, by the distance of their
-keypoints (coordinates as shares of the picture, shown with square pixels). BOUNDS says what is expected of each figure.
+People who are seen, not predicted over a gap, are paired with those of the plain clip in the frames that show the same, one to one, by
+the distance of their keypoints (px of the plain clip's picture, with square pixels). BOUNDS says what is expected of each figure.
 
 found: share of the plain clip's people who are there; more: people a frame above the plain clip's, as a share. same ID: share of the pairs
 whose ID is the one that this person has in most pairs, over both directions. IDs: how many there are, plain and variant. knee: median
