@@ -114,7 +114,7 @@ def test_annotations_of_other_pictures(files: Path, tmp_path: Path) -> None:
         Samples.of(read_annotations(files / "labels.json", pictures))
     said = json.loads((files / "labels.json").read_text())
     for one in said["annotations"]:
-        one["keypoints"][2::3] = [0] * 17
+        one["keypoints"][2::3] = [2] * 7 + [0] * 10
     (tmp_path / "none.json").write_text(json.dumps(said))
     with pytest.raises(InputError, match="nobody in the pictures has eight labelled joints"):
         Samples.of(read_annotations(tmp_path / "none.json", files / "pictures"))
