@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -220,7 +219,6 @@ def in_child(send: Callable[[Any], None]) -> None:
         send(str(error))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_process_is_told_so() -> None:
     results = rtpose.track(CLIP, lifter="none")
     next(results)

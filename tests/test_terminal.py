@@ -142,7 +142,6 @@ def command(*words: object, redirected: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(shell, cwd=REPOSITORY, capture_output=True, text=True)
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
 @pytest.mark.parametrize(
     "words", [("models",), ("doctor",), ("--help",), ("engines", "list"), ("simulate", "--stages", "source=1,detect=2")]
 )
