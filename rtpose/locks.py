@@ -64,7 +64,7 @@ def _hold(real: Path, path: Path, held: ExitStack) -> None:
             raise InputError(
                 f"{path} is being written by another run of rtpose ({_holder(place)}): wait for it, or choose another name"
             ) from None
-        except (OSError, NotImplementedError) as error:
+        except (OSError, NotImplementedError) as error:  # the latter is filelock's word for a file system without flock
             if isinstance(error, OSError) and error.errno not in _WITHOUT:
                 raise InputError(f"cannot lock {path} by {place}: {error.strerror}") from None
             _log.warning("%s has no locks: nothing keeps another run from the same output", place.parent)

@@ -68,17 +68,23 @@ def test_a_batch_goes_on_after_whatever_happens_to_a_file(tmp_path: Path, monkey
     assert track_file(job).wrong == batch.BROKEN_OFF
 
 
-def test_a_batch_outlives_the_process_of_a_file(tmp_path: Path) -> None:
-    """Killed at work as by a crash in a library: the file is reported, and the next one is run."""
-    first = tmp_path / "first.mp4"
+def batch_at_work(folder: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A batch of two files that is in the middle of the first, first.mp4, and the folder of its results."""
+    first = folder / "first.mp4"
     make_clip(first, 300, size=(640, 480))
-    make_clip(tmp_path / "next.mp4", 3)
-    out = tmp_path / "out"
-    words = ["batch", str(first), str(tmp_path / "next.mp4"), "--out-dir", str(out), "--lifter", "none"]
+    make_clip(folder / "next.mp4", 3)
+    out = folder / "out"
+    words = ["batch", str(first), str(folder / "next.mp4"), "--out-dir", str(out), "--lifter", "none"]
     running = subprocess.Popen([sys.executable, "-m", "rtpose", *words], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
     while not (out / "first.jsonl.journal").exists():
         assert running.poll() is None
         time.sleep(0.01)
+    return running, out
+
+
+def test_a_batch_outlives_the_process_of_a_file(tmp_path: Path) -> None:
+    """Killed at work as by a crash in a library: the file is reported, and the next one is run."""
+    running, out = batch_at_work(tmp_path)
     for child in psutil.Process(running.pid).children():
         if "spawn_main" in " ".join(child.cmdline()):
             child.send_signal(signal.SIGSEGV)
@@ -90,15 +96,7 @@ def test_a_batch_outlives_the_process_of_a_file(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_ends_a_batch(tmp_path: Path) -> None:
-    first = tmp_path / "first.mp4"
-    make_clip(first, 300, size=(640, 480))
-    make_clip(tmp_path / "next.mp4", 3)
-    out = tmp_path / "out"
-    words = ["batch", str(first), str(tmp_path / "next.mp4"), "--out-dir", str(out), "--lifter", "none"]
-    running = subprocess.Popen([sys.executable, "-m", "rtpose", *words], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
-    while not (out / "first.jsonl.journal").exists():
-        assert running.poll() is None
-        time.sleep(0.01)
+    running, out = batch_at_work(tmp_path)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate()
     assert running.returncode == 130
