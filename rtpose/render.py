@@ -133,11 +133,11 @@ def _draw_joints(canvas: U8, points: np.ndarray, status: U8, wanted: np.ndarray,
     for start, end, shade in lines:
         cv2.line(canvas, start, end, shade, thick, cv2.LINE_AA, _SHIFT)
     for j in np.flatnonzero(wanted).tolist():
-        _draw_joint(canvas, tuple(points[j].tolist()), Status(status[j]), _side(j), pen)
+        _draw_joint(canvas, tuple(points[j].tolist()), int(status[j]), _side(j), pen)
 
 
-def _draw_joint(canvas: U8, point: tuple[int, int], status: Status, colour: tuple[int, int, int], pen: float) -> None:
-    """point: px, with `_SHIFT` binary digits after the point."""
+def _draw_joint(canvas: U8, point: tuple[int, int], status: int, colour: tuple[int, int, int], pen: float) -> None:
+    """point: px, with `_SHIFT` binary digits after the point. status: a `Status`, as a number, since this is done 17 times a person."""
     x, y = point
     radius, thin = round(1.4 * pen * (1 << _SHIFT)), max(1, max(1, round(pen)) // 2)
     if status == Status.PREDICTED:
