@@ -56,13 +56,13 @@ NEAR = 0.1
 FREEZE = 0.6
 """Seconds."""
 BOUNDS: dict[str, dict[str, float]] = {
-    "jitter": {"found": 0.97, "same ID": 0.98, "knee": 1.0, "distance": 0.02, "time": 1.0},
+    "jitter": {"found": 0.97, "same ID": 0.98, "knee": 1.5, "distance": 0.02, "time": 1.0},
     "doubles": {"found": 0.97, "same ID": 0.98, "knee": 1.5, "distance": 0.02, "time": 40.0},
     "sar-4-3": {"found": 0.93, "same ID": 0.98, "knee": 5.0, "distance": 0.05, "time": 1.0},
     "sar-2-1": {"found": 0.9, "same ID": 0.98, "knee": 6.0, "distance": 0.08, "time": 1.0},
     "sparse": {"found": 0.9, "same ID": 0.98, "knee": 6.0, "distance": 0.08, "time": 1.0},
-    "flash": {"found": 0.97, "same ID": 0.98, "knee": 1.0, "distance": 0.02, "time": 1.0},
-    "dark": {"found": 0.97, "same ID": 0.98, "knee": 1.0, "distance": 0.02, "time": 1.0},
+    "flash": {"found": 0.97, "same ID": 0.98, "knee": 1.5, "distance": 0.02, "time": 1.0},
+    "dark": {"found": 0.97, "same ID": 0.98, "knee": 1.5, "distance": 0.02, "time": 1.0},
     "freeze": {"found": 0.95, "same ID": 0.98, "knee": 2.0, "distance": 0.03, "time": 1.0},
 }
 """Least for found and same ID, most for the others; distance is how far the ratio may be from 1."""

@@ -50,6 +50,10 @@ REFUSAL, SURER = 2.0, 0.2
 """Seconds for which a place where the detector saw somebody, and the keypoints nobody, is not looked at again, unless the detector is
 surer by so much."""
 
+MAX_COAST_S = 0.3
+"""Seconds for which somebody of whom nothing is seen is still looked for where they should be by now: one picture that is black,
+burnt out or torn shows nobody, and the detector may not look again for as long."""
+
 REUNION = 1.0
 """Seconds after somebody was seen again in which it may turn out who is who."""
 
@@ -197,6 +201,8 @@ class Tracker:
         self._looks: list[_Look] = []
         self._waiting: list[_Person] = []
         self._next = 1
+        self._time = -math.inf
+        """Of the last frame."""
 
     def forget(self) -> None:
         """Begin anew: everybody who comes is new. Ids are never used twice."""
@@ -207,6 +213,7 @@ class Tracker:
 
         In a stream only the best of those are taken: the others can wait for its next look, as can people who are not reported `SOON`.
         """
+        self._lose(time)
         self._waiting = [person for person in self._tracked if detections is None and person.id == 0 and person.frames > SOON]
         looked = [person for person in self._tracked if not any(person is other for other in self._waiting)]
         places = self._places(looked, time, detections, independent)
@@ -252,7 +259,7 @@ class Tracker:
         promise = snug + sights + np.array([look.support for look in looks]) / 2
         inside = [m for m in np.argsort(-promise, kind="stable").tolist() if not _outside(keypoints[m], size[0], size[1])]
         rows, borrowed = distinct(keypoints, boxes, np.array(inside, np.int64))
-        owners = self._owners(time, keypoints, colours, rows[~borrowed[rows]].tolist())
+        owners = self._owners(time, keypoints, colours, rows[~borrowed[rows] & (sights[rows] > NOBODY)].tolist())
         owned = {id(person) for person in owners.values()}
         here: list[tuple[_Person, int]] = []
         scores = np.zeros(len(looks), np.float32)
@@ -283,7 +290,9 @@ class Tracker:
                 stays = self._stays(person) and (sight > NOBODY or bool(borrowed[m]))
             if stays:
                 here.append((person, m))
-        self._part(time, [person for person, _ in here], {m for _, m in here})
+        coasting = [] if independent else self._unseen(sights, [person for person, _ in here])
+        self._time = time
+        self._part(time, [person for person, _ in here], coasting, {m for _, m in here})
         for person in self._tracked:
             if time - person.back <= REUNION:
                 self._untangle(person)
@@ -387,10 +396,27 @@ class Tracker:
                 back.back = -math.inf
                 return
 
-    def _part(self, time: float, here: list[_Person], taken: set[int]) -> None:
-        """Track those who are here; remember those with an id who are not, and where the detector's find was refused."""
-        self._lost += [old for old in self._tracked if old.id and not any(old is person for person in here)]
-        self._tracked = here + self._waiting
+    def _unseen(self, sights: F32, here: list[_Person]) -> list[_Person]:
+        """Those who are reported, are not here, and in whose place nobody's pose was found; sights (m,): mean confidence of the poses."""
+        known = {id(person) for person in here}
+        return [
+            look.person
+            for look, sight in zip(self._looks, sights.tolist(), strict=True)
+            if look.person is not None and look.person.id and id(look.person) not in known and sight <= NOBODY
+        ]
+
+    def _lose(self, time: float) -> None:
+        """Remember as lost those who were not seen in the last frame, nor for too long."""
+        late = [person for person in self._tracked if person.id and person.time < min(self._time, time - MAX_COAST_S)]
+        self._lost += late
+        self._tracked = [person for person in self._tracked if not any(person is old for old in late)]
+
+    def _part(self, time: float, here: list[_Person], coasting: list[_Person], taken: set[int]) -> None:
+        """Track those who are here or were a moment ago; remember those with an id who are not, and where the detector's find was
+        refused."""
+        tracked = here + coasting
+        self._lost += [old for old in self._tracked if old.id and not any(old is person for person in tracked)]
+        self._tracked = tracked + self._waiting
         self._refused = [(when, box, score) for when, box, score in self._refused if time - when < REFUSAL]
         self._refused += [
             (time, look.box, look.support) for m, look in enumerate(self._looks) if look.person is None and m not in taken

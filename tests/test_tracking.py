@@ -99,6 +99,16 @@ def test_somebody_else_in_the_same_place_is_somebody_else() -> None:
     assert list(world.step(1.0, [(500, 500, BLUE)])) == [2]
 
 
+@pytest.mark.parametrize("dark", [[10], [12], [10, 11, 12, 13], [11, 12, 13]])
+def test_a_dark_picture_loses_nobody(dark: list[int]) -> None:
+    """Whether or not the detector looks just then (at every sixth frame)."""
+    world = World()
+    for k in range(20):
+        people = [(500 + 4.0 * k, 500, RED), (900, 500, BLUE)]
+        got = world.step(k / 30, [] if k in dark else people, look=k % 6 == 0)
+        assert list(got) == ([] if k in dark else [1, 2])
+
+
 def test_who_leaves_is_gone_at_once() -> None:
     world = World()
     for k in range(40):
